@@ -1,0 +1,1 @@
+"""The MONAI Deploy application and the command `fracture-map`."""

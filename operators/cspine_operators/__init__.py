@@ -1,0 +1,1 @@
+"""MONAI Deploy operators: thin doors to the library."""

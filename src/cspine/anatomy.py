@@ -1,0 +1,43 @@
+"""The seven cervical vertebrae and how others number them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Vertebra(IntEnum):
+    """A cervical vertebra; the value is its label in every mask of this project and in RSNA 2022."""
+
+    C1 = 1
+    C2 = 2
+    C3 = 3
+    C4 = 4
+    C5 = 5
+    C6 = 6
+    C7 = 7
+
+    def __str__(self) -> str:
+        return self.name
+
+
+CERVICAL: Final = tuple(Vertebra)
+"""C1..C7 from head to feet: the order of every table and result."""
+
+BACKGROUND: Final = 0
+THORACIC: Final = 8
+"""Channel of the networks for T1 and everything below it: the anchor at the lower end."""
+OCCIPUT: Final = 9
+"""Channel of the networks for the skull: the anchor at the upper end."""
+NETWORK_CHANNELS: Final = ("background", *(v.name for v in CERVICAL), "thoracic", "occiput")
+"""Names of the output channels of the localization and the segmentation network, by index."""
+
+# Masks of others use other numbers for the same vertebrae.
+FOREIGN_LABELS: Final[dict[str, dict[Vertebra, int]]] = {
+    # RSNA 2022: 1-7 = C1-C7, 8-19 = T1-T12.
+    "rsna2022": {v: int(v) for v in CERVICAL},
+    # VerSe and CTSpine1K: 1-7 = C1-C7, 8-19 = T1-T12, 20-25 = L1-L6.
+    "verse": {v: int(v) for v in CERVICAL},
+    # TotalSegmentator v2, task "total": vertebrae_C7 = 44 ... vertebrae_C1 = 50.
+    "totalsegmentator": {v: 51 - int(v) for v in CERVICAL},
+}
