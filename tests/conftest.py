@@ -14,7 +14,7 @@ def real_data_root() -> Path:
     return Path(os.environ.get("CSPINE_REAL_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def real_data(request: pytest.FixtureRequest):
     """A function from a folder's name to its path; skips, by name, where that folder is absent."""
 
@@ -37,7 +37,7 @@ def need_service(name: str, found: object) -> None:
     pytest.skip(message)
 
 
-@pytest.fixture()
+@pytest.fixture
 def service():
     """The function `need_service`."""
     return need_service

@@ -2,7 +2,7 @@
 
 The flow, each arrow one value of a type defined here::
 
-    files -> CtSeries -> Volume -> ModelGrids -> SpineMask -> VertebraCrops -> StudyFindings -> SEG, SR, report
+    files -> CtSeries -> ModelGrids -> SpineMask -> VertebraCrops -> StudyFindings -> SEG, SR, report
 """
 
 __version__ = "0.1.0"

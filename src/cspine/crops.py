@@ -70,8 +70,8 @@ class CropSpec:
     """The crop that the fracture classifier was trained on.
 
     The planes lie along the slice axis and cover the vertebra's height and `margin_mm` on both sides. The
-    network sees `steps` windows of `window_planes` neighbouring planes, each window two planes further, and the
-    mask of the window's middle plane: planes = 2 * (steps - 1) + window_planes.
+    network sees `steps` windows of `window_planes` neighbouring planes, each window two planes further, and
+    the mask of the window's middle plane: planes = 2 * (steps - 1) + window_planes.
 
     Attributes:
         steps: windows in the sequence.

@@ -47,7 +47,7 @@ class LevelScore:
 
 @dataclass(frozen=True)
 class FractureScores:
-    """What the fracture classifier says of a study: the levels that it was shown, and the spine as a whole."""
+    """What the classifier says of a study: of the levels that it was shown, and of the spine as a whole."""
 
     levels: Mapping[Vertebra, LevelScore]
     overall: float

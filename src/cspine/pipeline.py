@@ -1,12 +1,11 @@
 """The method on one page: a volume in, findings out.
 
-The hospital graph, the command, the label app and the evaluation all go this way. The graph runs the same steps
-as operators of their own, which is why each step is a function or a callable of its own here.
+The hospital graph, the command, the label app and the evaluation all go this way. The graph runs the same
+steps as operators of their own, which is why each step is a function or a callable of its own here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +15,6 @@ from cspine.findings import (
     Decision,
     FractureScores,
     LevelScore,
-    ModelVersion,
     OperatingPoint,
     Overall,
     PointMm,
@@ -29,13 +27,17 @@ from cspine.volume import SpineMask, Visibility, Volume
 class Segment(Protocol):
     """Names the vertebrae of a volume, on the volume's own grid."""
 
-    def __call__(self, volume: Volume, /) -> SpineMask: ...
+    def __call__(self, volume: Volume, /) -> SpineMask:
+        """Return the mask of `volume`."""
+        ...
 
 
 class Classify(Protocol):
     """Scores the vertebrae of a volume that the mask shows."""
 
-    def __call__(self, volume: Volume, mask: SpineMask, /) -> FractureScores: ...
+    def __call__(self, volume: Volume, mask: SpineMask, /) -> FractureScores | None:
+        """Return the scores of the levels that `mask` shows; None when it shows none."""
+        ...
 
 
 def find_fractures(
@@ -47,28 +49,23 @@ def find_fractures(
 
 
 def assess(
-    volume: Volume,
-    mask: SpineMask,
-    scores: FractureScores | None,
-    at: OperatingPoint,
-    *,
-    models: tuple[ModelVersion, ...] = (),
-    warnings: tuple[str, ...] = (),
-    seconds: Mapping[str, float] | None = None,
-    study_uid: str = "",
-    series_uid: str = "",
+    volume: Volume, mask: SpineMask, scores: FractureScores | None, at: OperatingPoint
 ) -> StudyFindings:
     """Turn mask and scores into decisions.
 
-    A level that was not seen, is cut by the edge, has no trusted name or no steady score is undetermined, never
-    absent. The spine as a whole is called present even where the level it comes from could not be named.
+    A level that was not seen, is cut by the edge, has no trusted name or no steady score is undetermined,
+    never absent. The spine as a whole is called present even where the level it comes from could not be
+    named.
 
     Args:
         volume: the CT.
         mask: its vertebrae, on the same grid.
         scores: what the classifier says; None when no vertebra was seen, so that it was not asked.
         at: the operating point.
-        models, warnings, seconds, study_uid, series_uid: passed on into the result.
+
+    Returns:
+        The findings; who calls adds what only it knows (UIDs, models, warnings, seconds) by
+        `dataclasses.replace`.
     """
     levels = tuple(
         _assess_level(volume, mask, v, scores.levels.get(v) if scores else None, at) for v in CERVICAL
@@ -76,16 +73,8 @@ def assess(
     failure = None
     if all(found.visibility is Visibility.ABSENT for found in levels):
         failure = "No cervical vertebra was found in the images."
-    return StudyFindings(
-        study_uid=study_uid,
-        series_uid=series_uid,
-        overall=_assess_overall(levels, scores, at),
-        levels=levels,
-        models=models,
-        warnings=warnings,
-        seconds=dict(seconds or {}),
-        failure=failure,
-    )
+    overall = _assess_overall(levels, scores, at)
+    return StudyFindings("", "", overall, levels, failure=failure)
 
 
 def _assess_overall(

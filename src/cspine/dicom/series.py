@@ -72,9 +72,10 @@ class CtSeries:
         Returns:
             (rows, columns) of the source frame; nearest pixel where the series was de-sheared.
         """
-        plane = labels[index]
+        plane: NDArray[np.uint8] = labels[index]
         if self.shear_px is None:
             return plane
         rows, columns = self.source_shape
         first_row, first_column = np.rint(self.shear_px[index]).astype(int)
-        return plane[first_row : first_row + rows, first_column : first_column + columns]
+        window: NDArray[np.uint8] = plane[first_row : first_row + rows, first_column : first_column + columns]
+        return window

@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. CONTRIBUTING.md has the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo-output
+
+.PHONY: help setup demo test check format bench clean
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+.venv/app.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/dev.ready: .venv/app.ready
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+setup: .venv/dev.ready  ## everything that developing needs, in .venv
+
+demo: .venv/app.ready  ## a phantom study through the whole application
+	$(BIN)/fracture-map demo $(OUT)
+
+test: .venv/dev.ready  ## all tests; installs the validators and Orthanc where it is root on Debian
+	@sh tests/install-services.sh
+	$(BIN)/python -m pytest
+
+check: .venv/dev.ready  ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev.ready  ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: .venv/dev.ready  ## time a 512x512x400 study against the SDK's stock operators
+	$(BIN)/python tests/benchmarks/bench_study.py --out runs/bench
+
+clean:  ## remove what the targets above made
+	rm -rf .venv demo-output runs build dist
