@@ -1,1 +1,0 @@
-"""The MONAI Label app (not built yet)."""
