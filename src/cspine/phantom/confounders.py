@@ -1,0 +1,142 @@
+"""What looks like a fracture and is none: labelled so, never in the fracture mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from cspine.anatomy import Vertebra
+from cspine.phantom.bone import Blob, Channel, OldLine
+from cspine.phantom.profile import PhantomProfile
+from cspine.phantom.template import Landmarks
+
+
+class ConfounderKind(StrEnum):
+    """What resembles a fracture."""
+
+    VESSEL_CHANNEL = "vessel channel"
+    OLD_LINE = "corticated old line"
+    OSTEOPHYTE = "osteophyte"
+    OSSICLE = "ossicle"
+    SCHMORL = "Schmorl node"
+    CALCIFICATION = "calcification"
+
+
+@dataclass(frozen=True)
+class Confounder:
+    """Something at a level that is no fracture."""
+
+    level: Vertebra
+    kind: ConfounderKind
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the confounders of one vertebra add to its bone."""
+
+    kinds: tuple[ConfounderKind, ...]
+    additions: tuple[Blob, ...]
+    dents: tuple[Blob, ...]
+    channels: tuple[Channel, ...]
+    lines: tuple[OldLine, ...]
+
+
+def draw_extras(
+    rng: np.random.Generator, at: Landmarks, profile: PhantomProfile, degeneration: float, *, ring: bool
+) -> Extras:
+    """Draw the confounders of one vertebra.
+
+    Args:
+        rng: where chance comes from.
+        at: its landmarks.
+        profile: how often each occurs.
+        degeneration: 0 (young) to 1; how many and how large the osteophytes are.
+        ring: whether it is C1.
+    """
+    kinds: list[ConfounderKind] = []
+    additions = _osteophytes(rng, at, 0.0 if ring else degeneration)
+    if additions:
+        kinds.append(ConfounderKind.OSTEOPHYTE)
+    channels = _channels(rng, at, ring) if rng.random() < rng.uniform(*profile.vessel_channels) else []
+    if channels:
+        kinds.append(ConfounderKind.VESSEL_CHANNEL)
+    lines = [_old_line(rng, at, ring)] if rng.random() < profile.old_lines else []
+    if lines:
+        kinds.append(ConfounderKind.OLD_LINE)
+    if rng.random() < profile.ossicles:
+        additions.append(_ossicle(rng, at, ring))
+        kinds.append(ConfounderKind.OSSICLE)
+    dents = [_schmorl(rng, at)] if not ring and rng.random() < profile.schmorl else []
+    if dents:
+        kinds.append(ConfounderKind.SCHMORL)
+    return Extras(tuple(kinds), tuple(additions), tuple(dents), tuple(channels), tuple(lines))
+
+
+def _osteophytes(rng: np.random.Generator, at: Landmarks, degeneration: float) -> list[Blob]:
+    hw, hd, hh = at.body
+    found = []
+    for _ in range(int(rng.poisson(2.5 * degeneration**2))):
+        angle, z = rng.uniform(-np.pi, 0.15), hh * rng.choice([-0.9, 0.9])
+        size = rng.uniform(0.6, 1.0 + 1.6 * degeneration)
+        center = (hw * float(np.cos(angle)), hd * float(np.sin(angle)), float(z))
+        found.append(Blob(center, (1.3 + size, 1.0 + size, 0.8 + 0.5 * size)))
+    return found
+
+
+def _channels(rng: np.random.Generator, at: Landmarks, ring: bool) -> list[Channel]:
+    hw, hd, hh = at.body
+    wall = float(rng.uniform(100, 450))
+    r = float(rng.uniform(0.35, 0.95))
+    if ring:
+        s = float(rng.choice([-1, 1]))
+        a, b = (s * at.pillar[0], -4.0, 1.0), (s * (at.pillar[0] + 5), 5.0, 0.0)
+        return [Channel((a, b), (r * 0.7, r * 0.5), wall)]
+    z = float(rng.normal(0, 0.12) * hh)
+    depth = hd * float(rng.uniform(-0.1, 0.4))
+    root, fork = (0.0, hd + 1.0, z), (float(rng.normal(0, 0.6)), depth, z)
+    found = [Channel((root, fork), (r * 1.4, r), wall)]
+    for s in (-1.0, 1.0):
+        if rng.random() < 0.6:
+            end = (s * hw * float(rng.uniform(0.3, 0.75)), depth - hd * float(rng.uniform(0.1, 0.5)), z)
+            found.append(Channel((fork, end), (r * 0.9, r * 0.4), wall))
+    if rng.random() < 0.4:
+        s = float(rng.choice([-1, 1]))
+        x, y = s * at.pillar[0], at.pillar[1]
+        found.append(Channel(((x, y - 5, 0.0), (x * 0.9, y + 5, -2.0)), (r * 0.6, r * 0.4), wall))
+    return found
+
+
+def _old_line(rng: np.random.Generator, at: Landmarks, ring: bool) -> OldLine:
+    width, rim = float(rng.uniform(0.4, 1.4)), float(rng.uniform(350, 800))
+    s = float(rng.choice([-1, 1]))
+    if ring:  # cleft of the posterior or anterior arch, in the midline
+        y = at.tip[0] - 3.0 if rng.random() < 0.7 else at.front_y + 4.0
+        return OldLine((0.0, y, 0.0), (1.0, 0.0, 0.0), 9.0, width, rim)
+    if at.top_z > 2.2 * at.body[2]:  # C2: remnant of the synchondrosis below the dens
+        return OldLine((0.0, -1.0, 0.55 * at.body[2]), (0.0, 0.05 * s, 1.0), 4.5, width * 0.7, rim)
+    if rng.random() < 0.5:  # apophysis of the spinous process
+        y = at.tip[0] - 3.5
+        return OldLine((0.0, y, at.tip[1]), (0.0, 0.97, -0.24), 9.0, width, rim)
+    x = s * at.pillar[0] * 0.45  # healed or never fused lamina
+    y = at.canal_y[1] + 2.6 - 0.38 * abs(x)
+    return OldLine((x, y, -3.0), (0.85 * s, -0.5, 0.15), 7.5, width, rim)
+
+
+def _ossicle(rng: np.random.Generator, at: Landmarks, ring: bool) -> Blob:
+    _, hd, hh = at.body
+    r = float(rng.uniform(1.2, 2.6))
+    if ring:
+        return Blob((float(rng.normal(0, 2)), at.front_y + 3.0, -8.0 - r), (r, r, r * 1.2))
+    if rng.random() < 0.6:  # limbus or calcified annulus at the front of the disc
+        center = (float(rng.normal(0, 3)), -hd - 0.3, -hh - r - 0.6)
+        return Blob(center, (r * 1.6, r * 0.8, r))
+    return Blob((float(rng.normal(0, 1)), at.tip[0] + r + 1.2, at.tip[1]), (r, r, r * 1.7))
+
+
+def _schmorl(rng: np.random.Generator, at: Landmarks) -> Blob:
+    hw, hd, hh = at.body
+    z = hh * float(rng.choice([-1.0, 1.0]))
+    r = float(rng.uniform(1.5, 3.0))
+    return Blob((float(rng.normal(0, 0.25) * hw), float(rng.normal(0.1, 0.2) * hd), z), (r * 1.3, r * 1.2, r))

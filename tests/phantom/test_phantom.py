@@ -1,0 +1,196 @@
+"""Synthetic necks: what is promised about their truth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cspine.anatomy import CERVICAL, Vertebra
+from cspine.phantom import DEFAULT, SHIFTED, ConfounderKind, render, sample_neck, sample_scanner
+from cspine.phantom.fractures import FractureKind, draw_kind, kinds_of
+from cspine.volume import Grid
+
+ALWAYS = replace(DEFAULT, fractured=1.0, displaced=1.0)
+NEVER = replace(DEFAULT, fractured=0.0)
+
+
+def whole(neck, upright) -> Grid:
+    low, high = neck.spine_box_lps_mm
+    spacing = (2.0, 1.8, 1.9)
+    size = (high - low)[::-1] + 16
+    return upright(
+        tuple(int(n / s) + 1 for n, s in zip(size, spacing, strict=True)), spacing, (low + high) / 2
+    )
+
+
+def voxels_lps_mm(grid: Grid, mask: torch.Tensor) -> np.ndarray:
+    return grid.to_lps_mm(torch.nonzero(mask).numpy())
+
+
+def test_the_same_seed_gives_the_same_neck_and_image(upright):
+    grid = upright((20, 24, 28), (3.0, 2.5, 2.0), (0, 0, 0))
+    first = render(sample_neck(5), grid, sample_scanner(5))
+    again = render(sample_neck(5), grid, sample_scanner(5))
+    other = render(sample_neck(6), grid, sample_scanner(6))
+    assert torch.equal(first.hu, again.hu)
+    assert torch.equal(first.labels, again.labels)
+    assert not torch.equal(first.labels, other.labels)
+
+
+@pytest.mark.parametrize("profile", [DEFAULT, SHIFTED], ids=["default", "shifted"])
+def test_levels_follow_each_other_twelve_to_twentytwo_millimetres_apart(profile):
+    for seed in range(20):
+        neck = sample_neck(seed, profile)
+        centers = np.stack([neck.bones[v.name].center_lps_mm for v in CERVICAL])
+        assert (np.diff(centers[:, 2]) < 0).all()
+        steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
+        assert steps.min() >= 12.0
+        assert steps.max() <= 22.0
+
+
+def test_a_full_view_shows_every_level_inside_its_box(upright):
+    for seed in range(4):
+        neck = sample_neck(seed, NEVER)
+        grid = whole(neck, upright)
+        labels = render(neck, grid).labels
+        for vertebra in CERVICAL:
+            points = voxels_lps_mm(grid, labels == int(vertebra))
+            assert len(points) * grid.voxel_mm3 > 2000
+            low, high = neck.vertebra_box_lps_mm(vertebra)
+            inside = ((points > low - 3) & (points < high + 3)).all(1)
+            assert inside.mean() > 0.97
+        assert {8, 9} <= set(labels.unique().tolist())
+
+
+def test_the_vertebral_canal_is_not_bone(upright):
+    for seed in range(6):
+        neck = sample_neck(seed, NEVER)
+        for vertebra in CERVICAL[2:]:
+            bone = neck.bones[vertebra.name]
+            assert bone.landmarks is not None
+            front, back = bone.landmarks.canal_y
+            assert 10.0 < back - front < 26.0
+            middle = bone.to_lps_mm(np.array([0.0, (front + back) / 2, 0.0]))
+            labels = render(neck, upright((1, 1, 1), (0.5, 0.4, 0.6), tuple(middle))).labels
+            assert labels.item() == 0
+
+
+def test_a_fracture_lies_in_its_vertebra_and_in_its_box(upright):
+    for seed in range(8):
+        neck = sample_neck(seed, ALWAYS)
+        assert neck.fractures
+        assert neck.fractured == {fracture.level for fracture in neck.fractures}
+        for fracture in neck.fractures:
+            low, high = fracture.box_lps_mm
+            size = tuple(int(n / 0.7) + 14 for n in (high - low)[::-1])
+            grid = upright(size, (0.7, 0.7, 0.7), tuple((low + high) / 2))
+            image = render(neck, grid)
+            points = voxels_lps_mm(grid, image.fracture == 1)
+            assert len(points)
+            inside = ((points > low - 1.5) & (points < high + 1.5)).all(1)
+            if len(neck.fractures) == 1:
+                assert inside.mean() > 0.98
+            level_box = neck.vertebra_box_lps_mm(fracture.level)
+            assert (low > level_box[0] - 7).all()
+            assert (high < level_box[1] + 7).all()
+            of_level = (image.fracture == 1) & (image.labels == int(fracture.level))
+            assert of_level.sum() > 0.3 * inside.sum()
+
+
+def test_necks_without_fracture_have_an_empty_fracture_mask(upright):
+    for seed in range(4):
+        neck = sample_neck(seed, NEVER)
+        assert not neck.fractures
+        assert render(neck, whole(neck, upright)).fracture.sum() == 0
+
+
+def test_fractured_bone_is_darker_along_a_wide_crack(upright):
+    seen = 0
+    for seed in range(40, 60):
+        neck = sample_neck(seed, replace(ALWAYS, gap_mm=(2.0, 3.0), old_lines=0.0))
+        for fracture in neck.fractures:
+            if fracture.kind is not FractureKind.DENS_II:
+                continue
+            broken = neck.bones["C2"]
+            grid = upright((40, 44, 48), (0.6, 0.6, 0.6), tuple(fracture.box_lps_mm.mean(0)))
+            intact = replace(neck, bones={**neck.bones, "C2": replace(broken, cracks=())})
+            before, after = render(intact, grid), render(neck, grid)
+            zone = (after.fracture == 1) & (before.labels == 2)
+            assert after.hu[zone].float().mean() < before.hu[zone].float().mean() - 60
+            seen += 1
+    assert seen
+
+
+def test_confounders_change_the_image_but_never_the_fracture_mask(upright):
+    every = replace(NEVER, vessel_channels=(1.0, 1.0), old_lines=1.0, ossicles=1.0, schmorl=1.0)
+    none = replace(every, degeneration=(0.0, 0.0))
+    neck = sample_neck(3, replace(every, degeneration=(1.0, 1.0)))
+    kinds = {confounder.kind for confounder in neck.confounders}
+    assert kinds == set(ConfounderKind) - {ConfounderKind.CALCIFICATION}
+    assert ConfounderKind.OSTEOPHYTE not in {c.kind for c in sample_neck(3, none).confounders}
+    bones = {
+        name: replace(bone, additions=(), dents=(), channels=(), lines=())
+        for name, bone in neck.bones.items()
+    }
+    grid = whole(neck, upright)
+    dressed, plain = render(neck, grid), render(replace(neck, bones=bones), grid)
+    assert (dressed.hu.int() - plain.hu.int()).abs().max() > 100
+    assert dressed.fracture.sum() == 0
+
+
+def test_a_point_has_the_same_label_on_two_grids(upright):
+    neck = sample_neck(11, NEVER)
+    center = tuple(neck.vertebra_box_lps_mm(Vertebra.C5).mean(0))
+    fine = upright((31, 43, 61), (0.8, 0.7, 0.9), center)
+    coarse = upright((11, 15, 21), (2.4, 2.1, 2.7), center)
+    a, b = render(neck, fine).labels[::3, ::3, ::3], render(neck, coarse).labels
+    assert a.shape == b.shape
+    assert (a == b).float().mean() > 0.999
+
+
+def test_a_turned_grid_shows_the_same_labels(upright):
+    neck = sample_neck(12, NEVER)
+    grid = upright((12, 18, 22), (2.0, 2.2, 1.8), (0, 5, 0))
+    sagittal = Grid((22, 12, 18), grid.affine_lps[:, [2, 0, 1, 3]])
+    a, b = render(neck, grid).labels, render(neck, sagittal).labels
+    assert torch.equal(a, b.permute(1, 2, 0))
+
+
+def test_the_device_is_an_argument(upright):
+    grid = upright((8, 10, 12), (3.0, 3.5, 4.0), (0, 0, 0))
+    image = render(sample_neck(1), grid, sample_scanner(1), device="cpu")
+    assert image.hu.device.type == "cpu"
+    assert (image.hu.dtype, image.labels.dtype, image.fracture.dtype) == (
+        torch.int16,
+        torch.uint8,
+        torch.uint8,
+    )
+
+
+def test_noise_falls_on_coarser_grids_when_it_is_averaged(upright):
+    neck = sample_neck(2, NEVER)
+    noisy = replace(sample_scanner(2), noise_hu=50.0, averaging=1.0, streak_hu=0.0, bias_hu=0.0)
+    quiet = replace(noisy, noise_hu=0.0)
+    spread = []
+    for spacing in (0.6, 3.0):
+        grid = upright((14, 18, 22), (spacing,) * 3, (0, 5, 0))
+        difference = render(neck, grid, noisy).hu.float() - render(neck, grid, quiet).hu.float()
+        spread.append(float(difference.std()))
+    assert 35 < spread[0] < 60
+    assert spread[1] < 0.6 * spread[0]
+
+
+def test_every_level_can_break_in_its_own_ways():
+    assert FractureKind.JEFFERSON in kinds_of(Vertebra.C1)
+    assert FractureKind.DENS_II in kinds_of(Vertebra.C2)
+    assert set(kinds_of(Vertebra.C6)) >= {FractureKind.BURST, FractureKind.FACET, FractureKind.SPINOUS}
+    drawn = {draw_kind(np.random.default_rng(seed), Vertebra.C5) for seed in range(200)}
+    assert drawn == set(kinds_of(Vertebra.C5))
+
+
+def test_about_as_many_necks_break_as_the_profile_says():
+    broken = [bool(sample_neck(seed).fractures) for seed in range(120)]
+    assert 0.3 < np.mean(broken) < 0.6
