@@ -1,0 +1,127 @@
+"""The analysing process: reads a request, runs the graph, tells how it goes.
+
+It is started by `fracture_map.supervise` and ends with it. It writes only into the staging folder and to the
+pipe of messages; whatever libraries print goes nowhere, because it may hold names of patients.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from cspine.dicom import read_ct
+from cspine.errors import CspineError, NoUsableSeriesError, exit_code_of
+from cspine_operators.clock import StageClock
+from cspine_operators.outbox import Outbox
+from fracture_map.messages import (
+    MESSAGES_FD,
+    DoneMessage,
+    FailedMessage,
+    Message,
+    Request,
+    StageMessage,
+    StudyMessage,
+    encode,
+)
+from fracture_map.names import FINDINGS, START
+
+if TYPE_CHECKING:
+    from cspine.dicom.series import CtSeries
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+Tell = Callable[[Message], None]
+
+
+def analyse(request: Request, tell: Tell) -> None:
+    """Analyse one study; its files are in the staging folder when this returns.
+
+    Reading begins while the libraries and networks are still being loaded, which takes about as long.
+
+    Raises:
+        CspineError: whatever stopped it.
+    """
+    clock = StageClock(lambda time: tell(StageMessage(time.name, time.seconds)))
+    with ThreadPoolExecutor(1) as beside:
+        series = beside.submit(_read, Path(request.input), tell)
+        with clock.stage(START):
+            from cspine.method import Method
+            from fracture_map.app import run_graph
+            from fracture_map.steps import steps_of
+
+            method = Method.load(Path(request.models), request.device)
+        previous = Path(request.previous) if request.previous else None
+        run_graph(steps_of(method, series.result, previous), Outbox(Path(request.staging)), clock)
+    tell(_done(Path(request.staging), method.device))
+
+
+def _read(source: Path, tell: Tell) -> CtSeries:
+    series = read_ct(source)
+    left_out = tuple((left.count, left.reason) for left in series.left_out)
+    tell(StudyMessage(series.study_uid, left_out, series.warnings))
+    return series
+
+
+def _done(staging: Path, device: str) -> DoneMessage:
+    failure = json.loads((staging / FINDINGS).read_bytes())["failure"]
+    if failure is None:
+        return DoneMessage(device)
+    return DoneMessage(device, NoUsableSeriesError.exit_code, failure)
+
+
+def failure_of(error: BaseException) -> FailedMessage:
+    """What the parent is told of an error; of a defect only its kind, for its text may hold anything."""
+    if isinstance(error, CspineError):
+        return FailedMessage(error.exit_code, str(error))
+    if isinstance(error, MemoryError):
+        sentence = "There was not enough memory for this study; give the process at least 3 GB."
+    else:
+        sentence = (
+            f"A defect of the software stopped the analysis ({type(error).__name__}); "
+            "run again with FRACTURE_MAP_DEBUG=1 and report what it prints."
+        )
+    return FailedMessage(exit_code_of(error), sentence)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends, however that happens."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(work: Callable[[Request, Tell], None] = analyse) -> int:
+    """Run one request from standard input; the exit code is the study's."""
+    die_with_parent()
+    lock = Lock()
+    with os.fdopen(int(os.environ[MESSAGES_FD]), "wb", buffering=0) as pipe:
+
+        def tell(message: Message) -> None:
+            with lock:
+                pipe.write(encode(message))
+
+        try:
+            work(Request(**json.loads(sys.stdin.read())), tell)
+        except Exception as error:
+            if os.environ.get("FRACTURE_MAP_DEBUG") == "1":
+                sys.excepthook(type(error), error, error.__traceback__)
+            failed = failure_of(error)
+            tell(failed)
+            return failed.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    # Holoscan's and CUDA's threads need not be waited for: everything that matters is on disk and told.
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
