@@ -110,7 +110,7 @@ def main(work: Callable[[Request, Tell], None] = analyse) -> int:
                 pipe.write(encode(message))
 
         try:
-            work(Request(**json.loads(sys.stdin.read())), tell)
+            work(Request.from_json(sys.stdin.read()), tell)
         except Exception as error:
             if os.environ.get("FRACTURE_MAP_DEBUG") == "1":
                 sys.excepthook(type(error), error, error.__traceback__)

@@ -17,6 +17,7 @@ from typing import NoReturn
 import cspine
 from cspine.errors import CspineError, TerminatedError, UsageError, exit_code_of
 from cspine.settings import DEVICES, TIMEOUT_S, models_dir
+from fracture_map.names import ALSO
 
 DEBUG = "FRACTURE_MAP_DEBUG"
 
@@ -105,6 +106,13 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="time limit in seconds (default: %(default)g)",
     )
     parser.add_argument(
+        "--also",
+        choices=tuple(ALSO),
+        action="append",
+        default=[],
+        help="write this beside the SR, for viewers that show none; may be repeated",
+    )
+    parser.add_argument(
         "--format",
         choices=("table", "json"),
         default="table",
@@ -140,6 +148,7 @@ def run_and_show(options: argparse.Namespace, source: Path, target: Path) -> int
         device=options.device,
         timeout_s=options.timeout,
         debug=os.environ.get(DEBUG) == "1",
+        also=tuple(dict.fromkeys(options.also)),
     )
     with signals_noted() as stop, progress_shown(not study.debug) as tell:
         result = run_study(study, stop, tell)

@@ -14,6 +14,7 @@ from typing import Final, TextIO
 from cspine.errors import CspineError, OutputError
 
 SEED: Final = 7
+PATIENT_ID: Final = "PHANTOM-DEMO"
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,13 @@ def made_study(output: Path, *, debug: bool = False) -> DemoStudy:
     """Make the study of the demo in OUTPUT/study; one that an earlier demo left there is made anew.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or holds files that no demo made.
         CspineError: the phantom could not be made.
     """
     folder = output / "study"
     try:
-        if folder.is_dir():
+        if folder.exists():
+            _require_own(folder)
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     except OSError as error:
@@ -57,6 +59,21 @@ def made_study(output: Path, *, debug: bool = False) -> DemoStudy:
         )
     truth = json.loads(made.stdout.splitlines()[-1])
     return DemoStudy(folder, tuple((fracture["level"], fracture["kind"]) for fracture in truth))
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse to replace anything but the phantom of an earlier demo."""
+    import pydicom
+
+    for path in folder.iterdir() if folder.is_dir() else [folder]:
+        try:
+            patient = str(pydicom.dcmread(path, specific_tags=["PatientID"]).get("PatientID", ""))
+        except (OSError, pydicom.errors.InvalidDicomError):
+            patient = ""
+        if patient != PATIENT_ID:
+            raise OutputError(
+                f"'{folder}' holds files that no demo made, so it is not replaced; name another OUTPUT."
+            )
 
 
 def print_truth(study: DemoStudy, to: TextIO) -> None:

@@ -20,6 +20,7 @@ class Request:
         models: folder of the bundles.
         device: "auto", "cpu" or "cuda".
         previous: the report that will be replaced; None for a first run.
+        also: of `names.ALSO`, what is written beside the SR.
     """
 
     input: str
@@ -27,10 +28,17 @@ class Request:
     models: str
     device: str
     previous: str | None = None
+    also: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As the child gets it on its standard input."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """As the watching process gave it."""
+        fields = json.loads(text)
+        return cls(**{**fields, "also": tuple(fields["also"])})
 
 
 @dataclass(frozen=True)

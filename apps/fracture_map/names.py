@@ -12,6 +12,16 @@ PAGE_PNG: Final = "report.png"
 RUN: Final = "run.json"
 
 RESULTS: Final = (SEGMENTATION, REPORT, PAGE_PDF, PAGE_PNG, FINDINGS, RUN)
+"""What every analysed study has."""
+
+ALSO: Final = {
+    "key-objects": "key_objects.kos.dcm",
+    "capture": "report.sc.dcm",
+    "pdf": "report.pdf.dcm",
+}
+"""What viewers that show no SR can be given beside it, by the name of the option."""
+
+PUBLISHED: Final = (*ALSO.values(), *RESULTS)
 """In the order in which they are put in place: run.json, which holds the hashes of the others, comes last."""
 
 START: Final = "start"

@@ -18,6 +18,7 @@ from cspine.phantom import DEFAULT, Neck, render, sample_neck, sample_scanner
 from cspine.phantom.dicom_attributes import StudyOptions
 from cspine.phantom.dicom_study import write_study
 from cspine.volume import Grid, Volume
+from fracture_map.demo import PATIENT_ID
 
 SHAPE: Final = (200, 320, 320)
 SPACING_MM: Final = (0.9, 0.6, 0.6)
@@ -40,7 +41,7 @@ def make(folder: Path, seed: int) -> list[dict[str, str]]:
     neck = sample_neck(seed, PROFILE)
     grid = demo_grid(neck)
     image = render(neck, grid, sample_scanner(seed, PROFILE))
-    options = StudyOptions(patient_name="Phantom^Demo", patient_id=f"PHANTOM-{seed}", seed=seed)
+    options = StudyOptions(patient_name="Phantom^Demo", patient_id=PATIENT_ID, seed=seed)
     write_study(Volume(grid, image.hu.numpy()), folder, options)
     return [{"level": fracture.level.name, "kind": fracture.kind.value} for fracture in neck.fractures]
 

@@ -71,7 +71,7 @@ class Output:
         """Put the staged files in place, and take away what an earlier result had beside them.
 
         Args:
-            staged: of `names.RESULTS`, name to file; run.json among them.
+            staged: of `names.PUBLISHED`, name to file; run.json among them.
 
         Raises:
             OutputError: they could not all be put in place; OUTPUT is as it was.
@@ -81,7 +81,7 @@ class Output:
             _remove_leftovers(self.path)
             for name, source in staged.items():
                 _copy_durably(source, self.path / f"{token}-{name}.new")
-            _swap(self.path, token, [name for name in names.RESULTS if name in staged])
+            _swap(self.path, token, [name for name in names.PUBLISHED if name in staged])
         except OSError as error:
             raise _cannot_write(self.path, error) from None
         finally:
@@ -157,7 +157,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _earlier_result(path: Path) -> EarlierResult | None:
-    present = [name for name in names.RESULTS if (path / name).exists()]
+    present = [name for name in names.PUBLISHED if (path / name).exists()]
     if not present:
         return None
     try:
@@ -188,7 +188,7 @@ def _copy_durably(source: Path, target: Path) -> None:
 
 def _swap(path: Path, token: str, new: list[str]) -> None:
     """Rename the copies into place; on any error put everything back."""
-    old = [name for name in reversed(names.RESULTS) if (path / name).exists()]
+    old = [name for name in reversed(names.PUBLISHED) if (path / name).exists()]
     placed: list[str] = []
     kept: list[str] = []
     try:

@@ -17,21 +17,25 @@ from fracture_map.app import Steps
 from fracture_map.summary import encode_findings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pydicom.dataset import Dataset
 
     from cspine.dicom.series import CtSeries
     from cspine.method import Method
+    from cspine.page import ReportPage
 
 
-def steps_of(method: Method, read: Callable[[], CtSeries], previous: Path | None) -> Steps:
+def steps_of(
+    method: Method, read: Callable[[], CtSeries], previous: Path | None, also: Sequence[str] = ()
+) -> Steps:
     """The steps of one study.
 
     Args:
         method: the networks; may serve many studies.
         read: reads the study.
         previous: the report in OUTPUT that this study's report will replace.
+        also: of `names.ALSO`, what is written beside the report.
     """
 
     def encode_report(
@@ -49,13 +53,12 @@ def steps_of(method: Method, read: Callable[[], CtSeries], previous: Path | None
         from cspine.page import draw_report
 
         page = draw_report(series.volume, mask, findings, method.operating_point)
-        return SummaryFiles(
-            {
-                names.FINDINGS: encode_findings(findings),
-                names.PAGE_PDF: page.pdf,
-                names.PAGE_PNG: page.png,
-            }
-        )
+        files = {
+            names.FINDINGS: encode_findings(findings),
+            names.PAGE_PDF: page.pdf,
+            names.PAGE_PNG: page.png,
+        }
+        return SummaryFiles(files | _encode_also(also, series, findings, page))
 
     return Steps(
         read=read,
@@ -76,3 +79,22 @@ def _encode_segmentation(series: CtSeries, mask: SpineMask, findings: StudyFindi
     data = to_bytes(segmentation)
     verify_segmentation(data, series, mask)
     return EncodedDicom(segmentation, data)
+
+
+def _encode_also(
+    also: Sequence[str], series: CtSeries, findings: StudyFindings, page: ReportPage
+) -> dict[str, bytes]:
+    """The objects for viewers that show no SR; without a fracture there are no key objects."""
+    from cspine.dicom.capture import build_capture
+    from cspine.dicom.encapsulated import build_encapsulated_pdf
+    from cspine.dicom.key_objects import build_key_objects
+    from cspine.page import png_to_rgb
+
+    header = series.headers[0]
+    makers: dict[str, Callable[[], Dataset | None]] = {
+        "key-objects": lambda: build_key_objects(series, findings),
+        "capture": lambda: build_capture(header, png_to_rgb(page.png), findings),
+        "pdf": lambda: build_encapsulated_pdf(header, page.pdf, findings),
+    }
+    made = {names.ALSO[name]: makers[name]() for name in also}
+    return {name: to_bytes(dataset) for name, dataset in made.items() if dataset is not None}

@@ -34,6 +34,7 @@ class StudyOptions:
         timeout_s: time limit of the study.
         debug: let the analysing process print.
         command: the analysing program.
+        also: of `names.ALSO`, what is written beside the SR.
     """
 
     input: Path
@@ -43,6 +44,7 @@ class StudyOptions:
     timeout_s: float = TIMEOUT_S
     debug: bool = False
     command: Sequence[str] = CHILD
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class _Run:
         error: CspineError | None
         try:
             error = self._supervise(output, staging)
-            staged = {path.name: path for path in staging.iterdir() if path.name in names.RESULTS}
+            staged = {path.name: path for path in staging.iterdir() if path.name in names.PUBLISHED}
         except _LEAVES_NOTHING:
             raise
         except CspineError as raised:
@@ -120,7 +122,7 @@ class _Run:
             staged[names.RUN] = staging / names.RUN
             write_staged(staged[names.RUN], self.account.encode(staged, error))
             output.publish(staged)
-        return error, {name: output.path / name for name in names.RESULTS if name in staged}
+        return error, {name: output.path / name for name in names.PUBLISHED if name in staged}
 
     def _supervise(self, output: Output, staging: Path) -> CspineError | None:
         def on_message(message: Message) -> None:
@@ -136,6 +138,7 @@ class _Run:
             models=str(self.options.models),
             device=self.options.device,
             previous=str(earlier) if earlier else None,
+            also=self.options.also,
         )
         job = Job(request.to_json(), self.options.timeout_s, self.options.command, self.options.debug)
         done = supervise(job, self.stop, on_message)

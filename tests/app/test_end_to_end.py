@@ -109,6 +109,46 @@ def test_the_same_study_again_replaces_its_result_and_names_the_predecessor(neck
     assert item.ReferencedSOPInstanceUID == first.SOPInstanceUID
 
 
+def test_viewers_that_show_no_report_get_a_capture_a_pdf_and_key_objects(neck, tmp_path):
+    wanted = [option for name in names.ALSO for option in ("--also", name)]
+    done = fracture_map("run", neck, tmp_path / "out", "--format", "json", *wanted)
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)
+    made = {path.name: path for path in (tmp_path / "out").iterdir()}
+    positive = any(part["decision"] == "present" for part in findings["levels"])
+    assert (names.ALSO["key-objects"] in made) == positive
+    capture = pydicom.dcmread(made[names.ALSO["capture"]])
+    document = pydicom.dcmread(made[names.ALSO["pdf"]])
+    assert capture.pixel_array.shape[2] == 3
+    assert document.EncapsulatedDocument.startswith(b"%PDF")
+    assert {capture.StudyInstanceUID, document.StudyInstanceUID} == {findings["study_instance_uid"]}
+    assert set(json.loads(made[names.RUN].read_bytes())["files"]) == set(made) - {names.RUN}
+
+    plain = fracture_map("run", neck, tmp_path / "out", "--format", "json")
+    assert plain.returncode == 0, plain.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(names.RESULTS)
+
+
+# What each folder of real data ends as: exit code, and words of the reason.
+REAL_FAILURES = [
+    ("tilted-multi-series/Philips_S21610", 3, "No cervical vertebra"),
+    ("lumbar-ct-with-labels/example_ct_dicom", 3, "No cervical vertebra"),
+    ("odd-headers", 4, "8 patients"),
+    ("ct-transfer-syntaxes", 4, "6 patients"),
+    ("broken-series/failing_all", 4, "6 studies"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "words"), REAL_FAILURES)
+def test_real_data_without_a_neck_ends_with_its_reason(real_data, tmp_path, name, code, words):
+    done = fracture_map("run", real_data(name), tmp_path / "out", "--format", "json")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out" / names.SEGMENTATION).exists()
+    assert json.loads(done.stdout)["outcome"] == "failed"
+
+
 def _copied(whole: Path, to: Path) -> Path:
     shutil.copytree(whole, to)
     return to
@@ -206,3 +246,13 @@ def test_the_demo_makes_a_study_and_says_that_it_is_synthetic(tmp_path):
         assert str(tmp_path / "demo" / "results" / name) in done.stdout
     again = fracture_map("demo", tmp_path / "demo")
     assert again.returncode == 0, again.stderr
+
+
+def test_the_demo_never_replaces_files_that_it_did_not_make(tmp_path):
+    kept = tmp_path / "demo" / "study" / "thesis.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("years of work")
+    done = fracture_map("demo", tmp_path / "demo")
+    assert done.returncode == 6
+    assert "no demo made" in done.stderr
+    assert kept.read_text() == "years of work"
