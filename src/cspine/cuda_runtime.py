@@ -1,7 +1,7 @@
 """The CUDA runtime library that Holoscan links to, found where pip put it.
 
-With the MONAI Deploy App SDK installed, ``import monai`` imports Holoscan, which needs ``libcudart`` even on a
-machine without a GPU. Whoever imports MONAI or Holoscan calls `preload` first.
+With the MONAI Deploy App SDK installed, ``import monai`` imports Holoscan, which needs ``libcudart`` even on
+a machine without a GPU. Whoever imports MONAI or Holoscan calls `preload` first.
 """
 
 from __future__ import annotations

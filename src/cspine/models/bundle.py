@@ -1,7 +1,8 @@
 """A MONAI bundle on disk: its metadata, its network and its weights, checked before use.
 
-A bundle is data. Layout (MONAI bundle specification): ``configs/metadata.json``, ``configs/inference.json`` with
-a ``network_def``, ``models/model.pt``. The metadata's ``cspine`` section says what MONAI has no place for::
+A bundle is data. Layout (MONAI bundle specification): ``configs/metadata.json``, ``configs/inference.json``
+with a ``network_def``, ``models/model.pt``. The metadata's ``cspine`` section says what MONAI has no place
+for::
 
     "cspine": {
         "weights_sha256": "...",                 of models/model.pt
@@ -76,16 +77,7 @@ class Bundle:
         Raises:
             ModelError: the metadata has none, or a malformed one.
         """
-        section = self._section("grid")
-        try:
-            z, y, x = (float(step) for step in section["pixdim_mm"])
-            low, high = (float(bound) for bound in section["window_hu"])
-            patch = section["patch"]
-            if patch is not None:
-                patch = (int(patch[0]), int(patch[1]), int(patch[2]))
-            return GridSpec((z, y, x), patch, (low, high))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise self._malformed("grid") from error
+        return grid_spec_of(self.name, self.metadata)
 
     def crop_spec(self) -> CropSpec:
         """The crop that the fracture classifier was trained on.
@@ -119,6 +111,25 @@ class Bundle:
 
     def _malformed(self, key: str) -> ModelError:
         return ModelError(f"Bundle {self.name}: {METADATA} has no valid cspine.{key} section.")
+
+
+def grid_spec_of(name: str, metadata: Mapping[str, Any]) -> GridSpec:
+    """Read ``cspine.grid`` of the metadata of the bundle `name`.
+
+    Raises:
+        ModelError: there is none, or a malformed one.
+    """
+    try:
+        section = metadata["cspine"]["grid"]
+        z, y, x = (float(step) for step in section["pixdim_mm"])
+        low, high = (float(bound) for bound in section["window_hu"])
+        patch = section["patch"]
+        if patch is not None:
+            slices, rows, columns = (int(side) for side in patch)
+            patch = (slices, rows, columns)
+        return GridSpec((z, y, x), patch, (low, high))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"Bundle {name}: {METADATA} has no valid cspine.grid section.") from error
 
 
 def load_bundle(root: Path, name: str) -> Bundle:

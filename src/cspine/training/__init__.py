@@ -4,6 +4,6 @@
 """
 
 from cspine.training.checkpoint import Checkpoint, export_weights
-from cspine.training.loop import Batch, Batches, Loss, Plan, fit
+from cspine.training.loop import Batch, Batches, Loss, Plan, Task, fit
 
-__all__ = ["Batch", "Batches", "Checkpoint", "Loss", "Plan", "export_weights", "fit"]
+__all__ = ["Batch", "Batches", "Checkpoint", "Loss", "Plan", "Task", "export_weights", "fit"]

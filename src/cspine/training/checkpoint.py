@@ -106,6 +106,18 @@ def export_weights(average: State, bundle: Path, *, training: Mapping[str, Any] 
     (bundle / METADATA).write_text(json.dumps(metadata, indent=4) + "\n", "utf-8")
 
 
+def load_weights(network: torch.nn.Module, path: Path) -> None:
+    """Start from the weights in a file, of a bundle or another run.
+
+    Raises:
+        ModelError: the file cannot be read, or holds weights of another architecture.
+    """
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise ModelError(f"'{path}' does not hold weights of this network.") from error
+
+
 def _write(content: Mapping[str, Any], path: Path) -> None:
     part = path.with_suffix(".part")
     try:

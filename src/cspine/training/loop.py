@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,8 @@ from cspine.training.checkpoint import Checkpoint, config_sha256
 log = logging.getLogger(__name__)
 
 CHECKPOINT: Final = "checkpoint.pt"
+MAY_CHANGE: Final = ("steps", "minutes", "checkpoint_s", "log_steps", "tensorboard")
+"""Parts of the plan that a resumed run may change."""
 
 Batch = Mapping[str, torch.Tensor]
 Loss = Callable[[torch.nn.Module, Batch], Mapping[str, torch.Tensor]]
@@ -30,11 +32,13 @@ Loss = Callable[[torch.nn.Module, Batch], Mapping[str, torch.Tensor]]
 class Batches(Protocol):
     """The batch of each optimizer step, on the CPU.
 
-    The same step gives the same batch, so that a resumed run equals an uninterrupted one (to the extent that the
-    data behind it are the same).
+    The same step gives the same batch, so that a resumed run equals an uninterrupted one (to the extent that
+    the data behind it are the same).
     """
 
-    def __call__(self, step: int, /) -> Batch: ...
+    def __call__(self, step: int, /) -> Batch:
+        """Make the batch of `step`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class Plan:
 
     Attributes:
         steps: optimizer steps at most.
-        minutes: wall-clock minutes at most, over all starts of the run; None for no limit. The learning rate's
-            cosine ends with whichever of the two comes first.
+        minutes: wall-clock minutes at most, over all starts of the run; None for no limit. The learning
+            rate's cosine ends with whichever of the two comes first.
         learning_rate: the peak.
         warmup_steps: steps of linear rise to it.
         weight_decay: of AdamW.
@@ -53,6 +57,7 @@ class Plan:
         seed: of everything random.
         checkpoint_s: seconds between checkpoints.
         log_steps: steps between lines of the progress log.
+        tensorboard: write TensorBoard events beside the checkpoint.
     """
 
     steps: int = 10_000
@@ -65,54 +70,60 @@ class Plan:
     seed: int = 0
     checkpoint_s: float = 120.0
     log_steps: int = 20
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained.
+
+    Attributes:
+        network: trained in place.
+        batches: the batch of each step; the next one is made while the current one is computed.
+        loss: what is minimised.
+        config: whatever defines the run beside the plan (data, bundle): another one refuses to resume.
+    """
+
+    network: torch.nn.Module
+    batches: Batches
+    loss: Loss
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit(
-    network: torch.nn.Module,
-    batches: Batches,
-    loss: Loss,
+    task: Task,
     plan: Plan,
-    *,
     folder: Path,
     device: torch.device,
-    config: Mapping[str, Any] | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
-    tensorboard: bool = False,
 ) -> Checkpoint:
-    """Train `network` in place and return the last checkpoint; its `average` holds the weights to use.
+    """Train a network and return the last checkpoint; its `average` holds the weights to use.
 
     Where `folder` holds a checkpoint of the same config the run goes on from there.
 
     Args:
-        network: what is trained.
-        batches: the batch of each step; the next one is made while the current one is computed.
-        loss: what is minimised.
-        plan: how to train.
+        task: what to train.
+        plan: how to train it.
         folder: for checkpoint.pt and TensorBoard's events; made where it is missing.
         device: where to compute.
-        config: whatever else defines the run (data, bundle): another one refuses to resume.
         on_checkpoint: called after each checkpoint was written.
-        tensorboard: write TensorBoard events.
 
     Raises:
         ModelError: the loss is no longer a finite number.
         UsageError: the checkpoint in `folder` belongs to another config.
-        InputError: it cannot be read. OutputError: a checkpoint cannot be written.
+        InputError: it cannot be read.
+        OutputError: a checkpoint cannot be written.
     """
     torch.manual_seed(plan.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    # The limits may be raised when a run is resumed; everything else must be the same.
-    fixed = {
-        k: v for k, v in vars(plan).items() if k not in ("steps", "minutes", "checkpoint_s", "log_steps")
-    }
-    run = _Run(network.to(device).train(), loss, plan, device, config_sha256(fixed, dict(config or {})))
+    run = _Run(task, plan, device)
     if (folder / CHECKPOINT).exists():
         run.restore(Checkpoint.load(folder / CHECKPOINT, run.config_sha256))
     saved = run.elapsed_s
-    with _events(folder if tensorboard else None) as record, ThreadPoolExecutor(1) as ahead:
-        coming = ahead.submit(batches, run.step)
+    with _events(folder if plan.tensorboard else None) as record, ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(task.batches, run.step)
         while not run.finished:
-            batch, coming = coming.result(), ahead.submit(batches, run.step + 1)
+            batch, coming = coming.result(), ahead.submit(task.batches, run.step + 1)
             values = run.train_on(batch)
             if run.step % plan.log_steps == 0:
                 run.report(values, record)
@@ -132,20 +143,16 @@ def _keep(checkpoint: Checkpoint, folder: Path, then: Callable[[Checkpoint], Non
 class _Run:
     """The state of one training run."""
 
-    def __init__(
-        self, network: torch.nn.Module, loss: Loss, plan: Plan, device: torch.device, config: str
-    ) -> None:
-        self.network, self.loss, self.plan, self.device, self.config_sha256 = (
-            network,
-            loss,
-            plan,
-            device,
-            config,
-        )
+    def __init__(self, task: Task, plan: Plan, device: torch.device) -> None:
+        self.network, self.loss = task.network.to(device).train(), task.loss
+        self.plan, self.device = plan, device
+        # The limits may be raised when a run is resumed; everything else must be the same.
+        fixed = {name: value for name, value in vars(plan).items() if name not in MAY_CHANGE}
+        self.config_sha256 = config_sha256(fixed, dict(task.config))
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+            self.network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
         )
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.step = 0
         self._before_s, self._started = 0.0, time.monotonic()
 
@@ -177,7 +184,7 @@ class _Run:
             raise ModelError(
                 f"The loss is not a finite number after {self.step} steps: lower the learning rate."
             )
-        values["loss"].backward()
+        values["loss"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm)
         self.optimizer.step()
         self.step += 1

@@ -1,0 +1,259 @@
+"""Synthetic necks on a model's grid, with their labels, kept on disk as bytes.
+
+Rendering takes longer than a training step, so samples are rendered once, by a process of their own while
+training already runs, and read many times. Each file is one sample: uint8 (2, slices, rows, columns), image
+and labels; 0 and 255 of the image are the ends of the bundle's window.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cspine.anatomy import THORACIC
+from cspine.crops import GridSpec
+from cspine.errors import InputError
+from cspine.volume import FloatArray, Grid
+
+if TYPE_CHECKING:
+    from cspine.phantom import Anatomy
+
+log = logging.getLogger(__name__)
+
+Sample = NDArray[np.uint8]
+
+HELD_OUT_SEED: Final = 1_000_000
+"""Seeds from here on are never trained on."""
+CENTER_JITTER_MM: Final = (20.0, 12.0, 12.0)
+"""Towards head, back and left: what the centre of a sample errs by at most."""
+WAIT_S: Final = 0.5
+NICENESS: Final = 5
+"""Of the process that renders: training goes first."""
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """What the samples of one folder show.
+
+    Attributes:
+        grid: spacing and window of the network; its patch is not used.
+        shape: voxels of a sample, more than the network's patch, so that it can be cut in many ways.
+        without_spine: share of samples that show no cervical vertebra at all.
+        anatomy: folder of surface meshes for every second neck; None for built-in anatomy only.
+        shifted: draw necks and scanners from the shifted domain (for evaluation).
+    """
+
+    grid: GridSpec
+    shape: tuple[int, int, int]
+    without_spine: float = 0.0
+    anatomy: str | None = None
+    shifted: bool = False
+
+
+def spl_grid(
+    shape: tuple[int, int, int], pixdim_mm: tuple[float, float, float], center_lps_mm: FloatArray
+) -> Grid:
+    """A grid around a point whose axes run to the head, the back and the left."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0.0, 0, pixdim_mm[2]], [0, pixdim_mm[1], 0], [pixdim_mm[0], 0, 0]])
+    affine[:3, 3] = center_lps_mm - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Grid(shape, affine)
+
+
+def render_sample(seed: int, spec: SampleSpec) -> Sample:
+    """Render the sample of one seed: uint8 (2, slices, rows, columns), image and labels."""
+    from cspine.phantom import DEFAULT, SHIFTED, render, sample_neck, sample_scanner
+
+    rng = np.random.default_rng([seed, 0x5A3])
+    profile = SHIFTED if spec.shifted else DEFAULT
+    neck = sample_neck(seed, profile, anatomy=_anatomy(seed, spec))
+    empty = rng.random() < spec.without_spine
+    center = neck.spine_box_lps_mm.mean(0) + rng.uniform(-1, 1, 3) * CENTER_JITTER_MM[::-1]
+    low_end = bool(rng.random() < 0.6)
+    if empty:
+        # Only the chest or only the head is left in view.
+        center[2] += (-1 if low_end else 1) * rng.uniform(0.25, 0.5) * spec.shape[0] * spec.grid.pixdim_mm[0]
+    image = render(neck, spl_grid(spec.shape, spec.grid.pixdim_mm, center), sample_scanner(seed, profile))
+    sample = np.stack([windowed(image.hu.cpu().numpy(), spec.grid.window_hu), image.labels.cpu().numpy()])
+    return without_cervical(sample, rng, low_end=low_end) if empty else sample
+
+
+def windowed(hu: NDArray[np.int16], window_hu: tuple[float, float]) -> Sample:
+    """Hounsfield units as bytes: 0 and 255 are the ends of the window."""
+    low, high = window_hu
+    scaled = (hu.astype(np.float32) - low) * (255.0 / (high - low))
+    result: Sample = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return result
+
+
+def without_cervical(sample: Sample, rng: np.random.Generator, *, low_end: bool) -> Sample:
+    """Take every cervical vertebra out of view: keep only the slices below or above all of them.
+
+    Below, the thoracic vertebrae are repeated downwards, for the phantom has only three. One sample in five
+    is nothing but noise and blobs, one in three a column so large that it can only be a lumbar one.
+    """
+    kind = rng.random()
+    if kind < 0.2:
+        return _blobs(sample.shape, rng)
+    if kind < 0.53:
+        return enlarged_column(sample, rng)
+    cervical = np.flatnonzero(((sample[1] > 0) & (sample[1] < THORACIC)).any((1, 2)))
+    slices = sample.shape[1]
+    if cervical.size == 0:
+        return sample
+    kept = sample[:, : cervical[0]] if low_end else sample[:, cervical[-1] + 1 :]
+    if kept.shape[1] < 8:
+        return _blobs(sample.shape, rng)
+    if low_end:
+        turns = -(-slices // kept.shape[1])
+        return np.ascontiguousarray(np.concatenate([kept, kept[:, ::-1]] * turns, 1)[:, :slices])
+    placed = np.zeros_like(sample)
+    first = int(rng.integers(0, slices - kept.shape[1] + 1))
+    placed[:, first : first + kept.shape[1]] = kept
+    return placed
+
+
+def enlarged_column(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Show what lies below C2 as large as a lumbar spine, and call it thoracic.
+
+    No cervical vertebra is more than 22 mm from the next one; lumbar ones are 30 to 40 mm apart.
+    """
+    from scipy.ndimage import affine_transform
+
+    factor = rng.uniform(1.7, 2.3)
+    upper = np.flatnonzero(((sample[1] == 1) | (sample[1] == 2)).any((1, 2)))
+    sides = np.array(sample.shape[1:])
+    seen = sides / factor
+    start = (sides - seen) / 2
+    start[0] = (upper[0] if upper.size else sides[0]) - seen[0]
+    image, labels = (
+        affine_transform(part, np.full(3, 1 / factor), start, order=order)
+        for part, order in zip(sample, (1, 0), strict=True)
+    )
+    return np.stack([image, np.where(labels > 0, THORACIC, 0).astype(np.uint8)])
+
+
+def _blobs(shape: tuple[int, ...], rng: np.random.Generator) -> Sample:
+    from scipy.ndimage import zoom
+
+    sides = np.array(shape[1:])
+    coarse = rng.normal(0, 1, tuple(int(n) for n in np.maximum(2, sides // rng.integers(4, 16))))
+    fine = zoom(coarse, sides / np.array(coarse.shape), order=1)[: sides[0], : sides[1], : sides[2]]
+    image = rng.uniform(40, 110) + rng.uniform(10, 90) * fine + rng.normal(0, rng.uniform(1, 25), fine.shape)
+    image[fine < rng.uniform(-2, -0.5)] = 0
+    return np.stack([np.clip(image, 0, 255).astype(np.uint8), np.zeros(shape[1:], np.uint8)])
+
+
+_ANATOMIES: dict[str, Anatomy] = {}
+
+
+def _anatomy(seed: int, spec: SampleSpec) -> Anatomy | None:
+    """Every second neck comes from the meshes, where there are any; they are read once a process."""
+    if spec.anatomy is None or seed % 2:
+        return None
+    if spec.anatomy not in _ANATOMIES:
+        from cspine.phantom import MeshAnatomy
+
+        _ANATOMIES[spec.anatomy] = MeshAnatomy(Path(spec.anatomy))
+    return _ANATOMIES[spec.anatomy]
+
+
+def sample_path(folder: Path, seed: int) -> Path:
+    """Where the sample of a seed is kept."""
+    return folder / f"{seed:07d}.npy"
+
+
+def write_samples(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:
+    """Render every seed whose file is not there yet; a file appears whole or not at all."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        path = sample_path(folder, seed)
+        if path.exists():
+            continue
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, render_sample(seed, spec))
+        part.replace(path)
+
+
+def _write_quietly(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:
+    os.nice(NICENESS)
+    parent = os.getppid()
+    for seed in seeds:
+        if os.getppid() != parent:  # training was killed
+            return
+        write_samples(folder, [seed], spec)
+
+
+@dataclass(frozen=True)
+class SampleFolder:
+    """Samples of consecutive seeds on disk; the last ones may still be on their way."""
+
+    folder: Path
+    first_seed: int
+    count: int
+
+    @property
+    def seeds(self) -> range:
+        """All of them, there or not yet."""
+        return range(self.first_seed, self.first_seed + self.count)
+
+    def available(self) -> int:
+        """How many are there, counted from the first seed without a gap."""
+        low, high = 0, self.count
+        while low < high:  # they are written in order
+            middle = (low + high + 1) // 2
+            there = sample_path(self.folder, self.first_seed + middle - 1).exists()
+            low, high = (middle, high) if there else (low, middle - 1)
+        return low
+
+    def read(self, index: int) -> Sample:
+        """Sample number `index`.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        path = sample_path(self.folder, self.first_seed + index)
+        try:
+            sample: Sample = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"The sample '{path}' cannot be read: remove it to have it made again."
+            ) from error
+        return sample
+
+
+@contextmanager
+def being_written(samples: SampleFolder, spec: SampleSpec, at_least: int) -> Iterator[None]:
+    """Have the samples rendered by a process of their own; enter once `at_least` of them are there.
+
+    Raises:
+        InputError: the process ended before they were.
+    """
+    import multiprocessing
+    import time
+
+    process = multiprocessing.get_context("spawn").Process(
+        target=_write_quietly, args=(samples.folder, samples.seeds, spec), daemon=True
+    )
+    process.start()
+    try:
+        while samples.available() < min(at_least, samples.count):
+            if not process.is_alive() and samples.available() < min(at_least, samples.count):
+                raise InputError("The phantoms could not be made: see the messages above.")
+            time.sleep(WAIT_S)
+        yield
+    finally:
+        process.terminate()
+        process.join()

@@ -1,0 +1,61 @@
+"""Running a segmentation network on one image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cspine.errors import ModelError
+from cspine.models.device import autocast
+
+if TYPE_CHECKING:
+    import torch
+
+STRIDE: Final = 16
+"""The U-Nets halve their images four times, so each axis must be a multiple of this."""
+
+
+def channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """Lay out a 3-D network's weights so that bfloat16 convolutions are several times faster."""
+    import torch
+
+    # The overload is missing in torch's stubs.
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
+
+
+def class_probabilities(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Probability of each class: float32 (channels, slices, rows, columns), on the network's device.
+
+    Args:
+        network: takes (1, 1, slices, rows, columns), gives logits (1, channels, ...).
+        image: (slices, rows, columns) in [0, 1].
+
+    Raises:
+        ModelError: the network's output is not finite.
+    """
+    import torch
+
+    return torch.softmax(class_logits(network, image).float(), 0)
+
+
+def class_logits(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """As `class_probabilities`, but what the network gives, in its own precision.
+
+    The image is padded with 0 to multiples of `STRIDE` for the network.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    device = next(network.parameters()).device
+    missing = [-n % STRIDE for n in image.shape]
+    padded = F.pad(image.to(device), (0, missing[2], 0, missing[1], 0, missing[0]))
+    batch = padded[None, None].contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode(), autocast(device):
+        logits = network(batch)[0]
+    slices, rows, columns = image.shape
+    found: torch.Tensor = logits[:, :slices, :rows, :columns]
+    if not torch.isfinite(found.sum()):
+        raise ModelError(
+            "A network's output is not a number: its weights are damaged; install the bundle again."
+        )
+    return found

@@ -1,0 +1,145 @@
+"""Which vertebra is which: the most likely order of levels, and how much likelier than any other it is.
+
+Networks name single vertebrae well but slip by one over whole stretches. A spine has an order: from one piece
+of bone to the next below, the level goes one further, or stays where one vertebra was seen in two pieces; it
+never skips one. Viterbi's algorithm finds the best such order; its margin tells how far the second best one
+is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from cspine.anatomy import CERVICAL, THORACIC, Vertebra
+from cspine.models.components import STATES, Piece, Pieces
+from cspine.volume import FloatArray
+
+DEFAULT_PITCH_MM: Final = 17.0
+"""From one cervical vertebra to the next; 12 to 22 mm are normal."""
+MISSED_FROM: Final = 1.65
+"""Pitches between two pieces from which a vertebra between them must have been missed."""
+SAME_UNTIL: Final = 0.35
+"""Pitches up to which two pieces may be one vertebra."""
+NEXT_FROM: Final = 0.45
+"""Pitches from which two pieces may be two vertebrae."""
+NATS_PER_PITCH: Final = 6.0
+"""Penalty for pieces that are too far apart for one vertebra or too close for two."""
+SKULL_REACH: Final = 1.6
+"""Pitches below the skull's lowest point within which the first vertebra is C1."""
+SKULL_NATS: Final = 3.0
+WHOLE_ML: Final = 4.0
+"""A piece of this size has its full say; smaller ones have less."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The order that was found.
+
+    Attributes:
+        states: for each piece its level (1..7) or `THORACIC`.
+        margins: for each piece, by how many nats per vertebra the best order that names it otherwise is
+            behind.
+    """
+
+    states: tuple[int, ...]
+    margins: tuple[float, ...]
+
+    def level_margins(self) -> dict[Vertebra, float]:
+        """The smallest margin of each cervical level that was found."""
+        return {
+            vertebra: min(m for state, m in zip(self.states, self.margins, strict=True) if state == vertebra)
+            for vertebra in CERVICAL
+            if vertebra in self.states
+        }
+
+
+def decode(pieces: Pieces) -> Decoded:
+    """Name the pieces of an image."""
+    return decode_sequence(pieces.pieces, pieces.skull_mm)
+
+
+def decode_sequence(pieces: Sequence[Piece], skull_mm: float | None = None) -> Decoded:
+    """Name a sequence of pieces, ordered from head to feet."""
+    if not pieces:
+        return Decoded((), ())
+    nodes, gaps, pitch = _with_missed(pieces)
+    nothing = np.zeros(len(STATES))
+    evidence = np.stack([_weight(piece) * piece.evidence if piece else nothing for piece in nodes])
+    steps = [_step_scores(gap / pitch if gap is not None else None) for gap in gaps]
+    evidence[0] += _start_scores(pieces[0], skull_mm, pitch)
+    best = _max_marginals(evidence, steps)
+    chosen = _best_path(evidence, steps)
+    total = best[0].max()
+    vertebrae = len({s for s in chosen if STATES[s] != THORACIC}) or 1
+    states, margins = [], []
+    for piece, state, scores in zip(nodes, chosen, best, strict=True):
+        if piece is not None:
+            states.append(STATES[state])
+            margins.append(float(total - np.delete(scores, state).max()) / vertebrae)
+    return Decoded(tuple(states), tuple(margins))
+
+
+def _weight(piece: Piece) -> float:
+    return min(1.0, piece.volume_ml / WHOLE_ML)
+
+
+def _with_missed(pieces: Sequence[Piece]) -> tuple[list[Piece | None], list[float | None], float]:
+    """Put None where a vertebra must have been missed; give the gaps (None around it) and the pitch."""
+    gaps = [a.height_mm - b.height_mm for a, b in pairwise(pieces)]
+    real = [gap for gap in gaps if gap > SAME_UNTIL * DEFAULT_PITCH_MM]
+    pitch = float(np.clip(np.median(real), 11.0, 24.0)) if real else DEFAULT_PITCH_MM
+    nodes: list[Piece | None] = [pieces[0]]
+    between: list[float | None] = []
+    for piece, gap in zip(pieces[1:], gaps, strict=True):
+        missed = 0 if gap < MISSED_FROM * pitch else max(1, round(gap / pitch) - 1)
+        between += [None] * (missed + 1) if missed else [gap]
+        nodes += [*[None] * missed, piece]
+    return nodes, between, pitch
+
+
+def _step_scores(pitches: float | None) -> FloatArray:
+    """(8, 8) log-score of going from one state to the next below, `pitches` apart."""
+    scores = np.full((len(STATES), len(STATES)), -np.inf)
+    same = 0.0 if pitches is None else -NATS_PER_PITCH * max(0.0, pitches - SAME_UNTIL)
+    further = 0.0 if pitches is None else -NATS_PER_PITCH * max(0.0, NEXT_FROM - pitches)
+    for state in range(len(STATES)):
+        scores[state, state] = same
+        if state + 1 < len(STATES):
+            scores[state, state + 1] = further
+    scores[-1, -1] = 0.0  # below the first thoracic vertebra come more of them
+    return scores
+
+
+def _start_scores(first: Piece, skull_mm: float | None, pitch: float) -> FloatArray:
+    """Right below the skull comes C1."""
+    scores = np.zeros(len(STATES))
+    if skull_mm is not None and skull_mm - first.height_mm < SKULL_REACH * pitch:
+        scores[1:] = -SKULL_NATS
+    return scores
+
+
+def _forward(evidence: FloatArray, steps: Sequence[FloatArray]) -> list[FloatArray]:
+    scores = [evidence[0]]
+    for here, step in zip(evidence[1:], steps, strict=True):
+        scores.append((scores[-1][:, None] + step).max(0) + here)
+    return scores
+
+
+def _max_marginals(evidence: FloatArray, steps: Sequence[FloatArray]) -> list[FloatArray]:
+    """For each node and state the score of the best order that goes through it."""
+    forward = _forward(evidence, steps)
+    backward = _forward(evidence[::-1], [step.T for step in reversed(steps)])[::-1]
+    return [a + b - here for a, b, here in zip(forward, backward, evidence, strict=True)]
+
+
+def _best_path(evidence: FloatArray, steps: Sequence[FloatArray]) -> list[int]:
+    forward = _forward(evidence, steps)
+    path = [int(forward[-1].argmax())]
+    for scores, step in zip(reversed(forward[:-1]), reversed(steps), strict=True):
+        path.append(int((scores + step[:, path[-1]]).argmax()))
+    return path[::-1]

@@ -1,0 +1,141 @@
+"""What may happen to a neck between the phantom and a real scanner: image and labels alike, on the fly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from cspine.datasets.phantom_spines import Sample
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of what is drawn for each patch.
+
+    Attributes:
+        shift_mm: of the patch's centre from the sample's, at most, towards head, back and left.
+        rotation_deg: about each axis, at most.
+        scale: of all axes together; `stretch` of each axis on top.
+        cut_ends: probability that the field of view ends inside the patch, at the head's or the feet's end.
+        cut_sides: probability that it is a narrow cylinder.
+        gamma, gain, shift: of the image in [0, 1].
+        noise: largest standard deviation, in [0, 1] of the window.
+        blur, sharpen: probability of each.
+        flip: probability of a mirror image, left to right.
+    """
+
+    shift_mm: tuple[float, float, float] = (22.0, 14.0, 14.0)
+    rotation_deg: float = 9.0
+    scale: Range = (0.85, 1.2)
+    stretch: Range = (0.93, 1.07)
+    cut_ends: float = 0.35
+    cut_sides: float = 0.12
+    gamma: Range = (0.8, 1.3)
+    gain: Range = (0.9, 1.12)
+    shift: Range = (-0.04, 0.04)
+    noise: float = 0.05
+    blur: float = 0.25
+    sharpen: float = 0.15
+    flip: float = 0.5
+
+    def eased(self, strength: float) -> Augmentation:
+        """The same with every range shrunk towards doing nothing, by `strength` from 0 to 1."""
+
+        def towards(middle: float, between: Range) -> Range:
+            return middle + strength * (between[0] - middle), middle + strength * (between[1] - middle)
+
+        head, back, left = self.shift_mm
+        return replace(
+            self,
+            shift_mm=(strength * head, strength * back, strength * left),
+            rotation_deg=strength * self.rotation_deg,
+            scale=towards(1, self.scale),
+            stretch=towards(1, self.stretch),
+            cut_ends=strength * self.cut_ends,
+            cut_sides=strength * self.cut_sides,
+        )
+
+    def __call__(
+        self,
+        sample: Sample,
+        shape: tuple[int, int, int],
+        pixdim_mm: tuple[float, float, float],
+        rng: np.random.Generator,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cut one patch.
+
+        Args:
+            sample: uint8 (2, slices, rows, columns), image and labels.
+            shape: of the patch.
+            pixdim_mm: spacing of both.
+            rng: of everything drawn.
+
+        Returns:
+            Image float32 in [0, 1] and labels int64, both of `shape`; outside the sample both are 0.
+        """
+        where = self._grid(sample.shape[1:], shape, np.array(pixdim_mm), rng)
+        image = torch.from_numpy(sample[0]).float()[None, None] / 255
+        labels = torch.from_numpy(sample[1]).float()[None, None]
+        image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
+        labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
+        image = self._look(image, rng)
+        seen = self._field_of_view(shape, rng)
+        return image * seen, labels * seen
+
+    def _grid(
+        self,
+        source: tuple[int, ...],
+        shape: tuple[int, int, int],
+        pixdim: np.ndarray,
+        rng: np.random.Generator,
+    ) -> torch.Tensor:
+        """Where each voxel of the patch comes from: (1, *shape, 3) in grid_sample's coordinates (x, y, z)."""
+        a, b, c = np.radians(rng.uniform(-1, 1, 3) * self.rotation_deg)
+        rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+        ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+        rx = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+        scale = rng.uniform(*self.scale) * rng.uniform(*self.stretch, 3)
+        scale[2] *= 1 if rng.random() >= self.flip else -1
+        # Patch mm to source mm, both from the centre: a larger scale shows the neck larger.
+        turn = (rz @ ry @ rx) / scale[None, :]
+        shift = rng.uniform(-1, 1, 3) * self.shift_mm
+        to_unit = 2 / (np.array(source) * pixdim)
+        matrix = (to_unit[:, None] * turn) * (np.array(shape) * pixdim / 2)[None, :]
+        theta = np.concatenate([matrix, (to_unit * shift)[:, None]], 1)
+        # grid_sample counts axes from the last one.
+        theta = theta[::-1, [2, 1, 0, 3]].copy()
+        return F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *shape], align_corners=False)
+
+    def _look(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        image = image.clamp(0, 1) ** float(rng.uniform(*self.gamma))
+        image = image * float(rng.uniform(*self.gain)) + float(rng.uniform(*self.shift))
+        if rng.random() < self.blur:
+            image = F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+        elif rng.random() < self.sharpen:
+            image = (
+                1.8 * image - 0.8 * F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+            )
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        noise = torch.randn(image.shape, generator=generator)
+        return (image + noise * float(rng.uniform(0, self.noise))).clamp(0, 1)
+
+    def _field_of_view(self, shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
+        """1 where the scanner saw something, 0 outside."""
+        seen = torch.ones(shape, dtype=torch.uint8)
+        if rng.random() < self.cut_ends:
+            end = int(shape[0] * rng.uniform(0.05, 0.4))
+            if rng.random() < 0.5:
+                seen[:end] = 0
+            else:
+                seen[shape[0] - end :] = 0
+        if rng.random() < self.cut_sides:
+            rows = torch.arange(shape[1])[:, None] - shape[1] * float(rng.uniform(0.4, 0.6))
+            columns = torch.arange(shape[2])[None] - shape[2] * float(rng.uniform(0.4, 0.6))
+            radius = min(shape[1:]) * float(rng.uniform(0.42, 0.7))
+            seen *= (rows**2 + columns**2 < radius**2)[None].to(torch.uint8)
+        return seen

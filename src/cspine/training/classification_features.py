@@ -1,0 +1,179 @@
+"""What the trained encoder says of cropped vertebrae, kept in memory: the heads learn from it in minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cspine.anatomy import CERVICAL
+from cspine.crops import CropSpec
+from cspine.datasets.crop_augmentation import Augmentation
+from cspine.datasets.crop_batches import NeckFile, vertebra_batch
+from cspine.datasets.phantom_crops import load_crop
+from cspine.models.classifier_network import FractureNet
+from cspine.models.device import autocast
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Vertebrae as the sequence head sees them; a view is one augmentation.
+
+    Attributes:
+        features: (M, views, steps, F).
+        slices: (M, views, steps), 0 or 1.
+        weight: (M, views); 0 where too little of the fracture is in view.
+        fractured: (M,), 0 or 1.
+        neck, level: (M,) number of the neck and place of the level, C1 = 0.
+    """
+
+    features: Tensor
+    slices: Tensor
+    weight: Tensor
+    fractured: Tensor
+    neck: NDArray[np.int64]
+    level: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Views:
+    """How crops are looked at.
+
+    Attributes:
+        spec: of the crops.
+        augmentation: of each view (without mixup).
+        count: views of each crop.
+        seed: of the augmentation.
+    """
+
+    spec: CropSpec
+    augmentation: Augmentation
+    count: int
+    seed: int
+
+
+@torch.no_grad()
+def encode_necks(
+    network: FractureNet, necks: Sequence[NeckFile], views: Views, device: torch.device
+) -> Features:
+    """Encode all vertebrae of the necks, neck by neck and from head to feet."""
+    network = network.to(device).eval()
+    how = replace(views.augmentation, mixup=0.0)
+    parts: list[dict[str, Tensor]] = []
+    for number, neck in enumerate(necks):
+        crops = [load_crop(neck.path, vertebra) for vertebra in sorted(neck.fractured)]
+        seen = []
+        for view in range(views.count):
+            generator = torch.Generator().manual_seed((views.seed + number) * 101 + view)
+            batch = vertebra_batch(crops, views.spec, how, generator)
+            with autocast(device):
+                features, _ = network.encoder(network.windows(batch.pop("crops").to(device)))
+            batch["features"] = features.float().cpu().view(len(crops), views.spec.steps, -1)
+            seen.append(batch)
+        parts.append({name: torch.stack([batch[name] for batch in seen], 1) for name in seen[0]})
+    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    place = [(n, CERVICAL.index(v)) for n, neck in enumerate(necks) for v in sorted(neck.fractured)]
+    number, level = np.array(place, np.int64).T
+    return Features(
+        whole["features"], whole["slices"], whole["weight"], whole["fractured"][:, 0], number, level
+    )
+
+
+class SequenceBatches:
+    """Batches of single vertebrae, half of them fractured, each seen in one of its views."""
+
+    def __init__(self, data: Features, size: int, seed: int) -> None:
+        self._data, self._size, self._seed = data, size, seed
+        truth = data.fractured.numpy() > 0
+        self._broken, self._sound = np.flatnonzero(truth), np.flatnonzero(~truth)
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """The batch of one step: "features" (N, steps, F), "slices" (N, steps), "weight" and "fractured"."""
+        rng = np.random.default_rng([self._seed, step])
+        half = self._size // 2
+        which = np.concatenate([rng.choice(self._broken, half), rng.choice(self._sound, self._size - half)])
+        view = rng.integers(0, self._data.weight.shape[1], self._size)
+        data = self._data
+        return {
+            "features": data.features[which, view],
+            "slices": data.slices[which, view],
+            "weight": data.weight[which, view],
+            "fractured": data.fractured[which],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """Necks as the study head sees them.
+
+    Attributes:
+        embedding: (necks, views, 7, E).
+        level: (necks, views, 7) logits.
+        fractured: (necks, 7), 0 or 1.
+        known: bool (necks, 7): whether that level was rendered.
+    """
+
+    embedding: Tensor
+    level: Tensor
+    fractured: Tensor
+    known: NDArray[np.bool_]
+
+
+@torch.no_grad()
+def embed(network: FractureNet, data: Features) -> Embedded:
+    """Run the sequence head over vertebrae and put those of a neck together."""
+    network = network.cpu().eval()
+    count, views, steps, width = data.features.shape
+    embedding, level, _ = network.sequence(data.features.reshape(-1, steps, width))
+    embedding, level = embedding.view(count, views, -1), level.view(count, views)
+    shape = (int(data.neck.max()) + 1, views, len(CERVICAL))
+    found = Embedded(
+        torch.zeros(*shape, embedding.shape[-1]),
+        torch.zeros(shape),
+        torch.zeros(shape[0], shape[2]),
+        np.zeros((shape[0], shape[2]), bool),
+    )
+    found.embedding[data.neck, :, data.level] = embedding
+    found.level[data.neck, :, data.level] = level
+    found.fractured[data.neck, data.level] = data.fractured
+    found.known[data.neck, data.level] = True
+    return found
+
+
+class StudyBatches:
+    """Batches of embedded necks, each seen in one of its views: half of them without their fractured levels.
+
+    Training necks are all fractured, so without these the head would learn that every study is; and now and
+    then a study shows a part of the neck only.
+    """
+
+    def __init__(self, data: Embedded, size: int, seed: int, partial_view: float = 0.3) -> None:
+        self._data, self._size, self._seed, self._partial = data, size, seed, partial_view
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """The batch of one step: "embedding" (S, 7, E), "level", "fractured" and "present" (S, 7)."""
+        rng = np.random.default_rng([self._seed, step])
+        necks, views = self._data.level.shape[:2]
+        which, view = rng.integers(0, necks, self._size), rng.integers(0, views, self._size)
+        present = np.stack([self._seen(int(neck), rng) for neck in which])
+        return {
+            "embedding": self._data.embedding[which, view],
+            "level": self._data.level[which, view],
+            "fractured": self._data.fractured[which],
+            "present": torch.from_numpy(present.astype(np.float32)),
+        }
+
+    def _seen(self, neck: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which levels the study shows, (7,); at least one."""
+        known = self._data.known[neck]
+        seen = known.copy()
+        if rng.random() < 0.5:
+            seen &= self._data.fractured[neck].numpy() == 0
+        if rng.random() < self._partial:
+            first, last = sorted(rng.integers(0, len(CERVICAL), 2))
+            seen[:first] = seen[last + 1 :] = False
+        return seen if seen.any() else known

@@ -1,0 +1,193 @@
+"""Calibration and measurement of the fracture classifier on necks that it was not trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cspine.anatomy import CERVICAL
+from cspine.crops import CropSpec
+from cspine.datasets.crop_batches import NeckFiles, as_vertebra_crops
+from cspine.errors import OutputError
+from cspine.findings import OperatingPoint
+from cspine.models.bundle import METADATA, Bundle, load_bundle, read_json
+from cspine.models.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    fit_thresholds,
+    roc_auc,
+)
+from cspine.models.classifier import FractureClassifier
+from cspine.models.device import pick_device
+from cspine.volume import FloatArray
+
+STEADY: Final = 0.99
+"""Part of the right decisions on held-out necks whose spread is within the operating points' max_spread."""
+STUDY_SPECIFICITY: Final = 0.95
+"""Rule-in promises it for the study too, where seven levels and the spine could each raise a false alarm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Logits of S necks.
+
+    Attributes:
+        levels: (S, passes, 7).
+        overall: (S, passes).
+        fractured: bool (S, 7).
+    """
+
+    levels: FloatArray
+    overall: FloatArray
+    fractured: NDArray[np.bool_]
+
+    @property
+    def any_fractured(self) -> NDArray[np.bool_]:
+        """(S,)."""
+        return np.asarray(self.fractured.any(1))
+
+
+def score(classifier: FractureClassifier, folder: Path) -> Scored:
+    """Score all necks of a folder the way studies are scored."""
+    necks = NeckFiles(folder).wait_for(1)
+    found = [classifier.scores(as_vertebra_crops(neck.path)) for neck in necks]
+    return Scored(
+        np.stack([scores.levels for scores in found]),
+        np.stack([scores.overall for scores in found]),
+        np.array([[neck.fractured[v] for v in CERVICAL] for neck in necks]),
+    )
+
+
+def read_crop_spec(bundle: Path) -> CropSpec:
+    """The crop in the metadata of a bundle that need not have weights yet."""
+    return Bundle(bundle, bundle.name, "", "", read_json(bundle, METADATA)).crop_spec()
+
+
+def calibrate(bundle: Path, folder: Path, device: torch.device) -> None:
+    """Fit temperatures, biases and operating points on the necks of `folder`, into the metadata.
+
+    Raises:
+        ModelError: the bundle does not load.
+        OutputError: the metadata cannot be written.
+    """
+    scored = score(_load(bundle, device), folder)
+    level = fit_calibration(scored.levels.mean(1).ravel(), scored.fractured.ravel())
+    overall = fit_calibration(scored.overall.mean(1), scored.any_fractured)
+    metadata = read_json(bundle, METADATA)
+    section = metadata["cspine"]
+    section["temperature"] = {"level": round(level.temperature, 4), "overall": round(overall.temperature, 4)}
+    section["bias"] = {"level": round(level.bias, 4), "overall": round(overall.bias, 4)}
+    points = operating_points(scored, level, overall, float(section.get("min_margin", 0.0)))
+    section["operating_points"] = {name: asdict(point) for name, point in points.items()}
+    section.setdefault("default_operating_point", "balanced")
+    section["calibrated_on"] = {"necks": len(scored.fractured), "fractured": int(scored.any_fractured.sum())}
+    _write_json(metadata, bundle / METADATA)
+
+
+def operating_points(
+    scored: Scored, level: Calibration, overall: Calibration, min_margin: float
+) -> dict[str, OperatingPoint]:
+    """Rule-out, balanced and rule-in, on calibrated scores."""
+    levels, whole = level(scored.levels.mean(1)), overall(scored.overall.mean(1))
+    truth, any_truth = scored.fractured, scored.any_fractured
+    of_level = fit_thresholds(levels.ravel(), truth.ravel())
+    of_whole = fit_thresholds(whole, any_truth)
+    right = (levels >= of_level.balanced) == truth
+    max_spread = round(float(np.quantile(level(scored.levels).std(1)[right], STEADY)), 4)
+    # A study is called present when one level or the spine is: each may raise half of the false alarms.
+    half = (1 + STUDY_SPECIFICITY) / 2
+    strict_level = fit_thresholds(levels.max(1), any_truth, specificity=half).rule_in
+    strict_whole = fit_thresholds(whole, any_truth, specificity=half).rule_in
+    pairs = {
+        "rule_out": (of_level.rule_out, of_whole.rule_out),
+        "balanced": (of_level.balanced, of_whole.balanced),
+        "rule_in": (max(of_level.rule_in, strict_level), max(of_whole.rule_in, strict_whole)),
+    }
+    return {
+        name: OperatingPoint(round(a, 4), round(b, 4), min_margin, max_spread)
+        for name, (a, b) in pairs.items()
+    }
+
+
+def evaluate(bundle: str | Path, folder: str | Path, device: str = "auto") -> dict[str, Any]:
+    """Measure a trained and calibrated bundle on the necks of a folder.
+
+    Returns:
+        Counts, AUC, calibration error, and sensitivity and specificity of levels and studies at each
+        operating point.
+    """
+    classifier = _load(Path(bundle), pick_device(device))
+    scored = score(classifier, Path(folder))
+    probabilities, overall = classifier.calibrated(scored.levels.mean(1), scored.overall.mean(1))
+    truth, any_truth = scored.fractured, scored.any_fractured
+    points = {
+        name: _at_point(classifier.operating_point(name), probabilities, overall, truth)
+        for name in ("rule_out", "balanced", "rule_in")
+    }
+    by_level = {str(v): _auc_or_none(probabilities[:, i], truth[:, i]) for i, v in enumerate(CERVICAL)}
+    return {
+        "necks": len(truth),
+        "fractured_necks": int(any_truth.sum()),
+        "fractured_levels": int(truth.sum()),
+        "level_auc": roc_auc(probabilities.ravel(), truth.ravel()),
+        "level_auc_by_level": by_level,
+        "study_auc": roc_auc(overall, any_truth),
+        "level_ece": expected_calibration_error(probabilities.ravel(), truth.ravel()),
+        "study_ece": expected_calibration_error(overall, any_truth),
+        "operating_points": points,
+    }
+
+
+def write_metrics(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
+    """Write what `evaluate` measures to a JSON file."""
+    _write_json(evaluate(bundle, folder, device), Path(output))
+
+
+def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
+    """Write the probabilities of every neck of a folder to a JSON file."""
+    classifier = _load(Path(bundle), pick_device(device))
+    found = {}
+    for neck in NeckFiles(Path(folder)).wait_for(1):
+        scores = classifier(as_vertebra_crops(neck.path))
+        levels = {str(vertebra): level.probability for vertebra, level in scores.levels.items()}
+        found[neck.path.stem] = {"overall": scores.overall, "levels": levels}
+    _write_json(found, Path(output))
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=4) + "\n", "utf-8")
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: is the folder there and not read-only?") from error
+
+
+def _at_point(
+    at: OperatingPoint, levels: FloatArray, overall: FloatArray, truth: NDArray[np.bool_]
+) -> Mapping[str, float]:
+    """Rates of right decisions; a study is present when one level or the spine as a whole is."""
+    called = levels >= at.level
+    study = called.any(1) | (overall >= at.overall)
+    any_truth = truth.any(1)
+    return {
+        "level_sensitivity": float(called[truth].mean()),
+        "level_specificity": float((~called[~truth]).mean()),
+        "study_sensitivity": float(study[any_truth].mean()),
+        "study_specificity": float((~study[~any_truth]).mean()),
+    }
+
+
+def _auc_or_none(scores: FloatArray, truth: NDArray[np.bool_]) -> float | None:
+    return roc_auc(scores, truth) if 0 < truth.sum() < len(truth) else None
+
+
+def _load(bundle: Path, device: torch.device) -> FractureClassifier:
+    path = bundle.resolve()
+    return FractureClassifier(load_bundle(path.parent, path.name), device=device)

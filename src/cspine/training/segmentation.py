@@ -1,0 +1,108 @@
+"""What the localization and the segmentation network are trained on, and by which loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from cspine.anatomy import NETWORK_CHANNELS
+from cspine.datasets.phantom_spines import SampleFolder
+from cspine.training.augment import Augmentation
+from cspine.training.loop import Batch
+
+
+@dataclass(frozen=True)
+class DiceCe:
+    """Soft Dice of the classes in view plus weighted cross-entropy.
+
+    MONAI's DiceCELoss asks classes that are not in view for an empty prediction by a ratio whose gradient
+    vanishes, and needs one-hot copies of ten channels; here cross-entropy alone deals with absent classes.
+
+    Attributes:
+        smooth: voxels added to both sides of the Dice ratio.
+        weights: of each channel in the cross-entropy; vertebrae fill one voxel in a hundred.
+    """
+
+    smooth: float = 10.0
+    weights: tuple[float, ...] = (1.0, *[15.0] * 7, 6.0, 2.0)
+
+    def __call__(self, network: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Loss of a batch with "image" (B, 1, ...) float and "label" (B, ...) int64."""
+        logits = network(batch["image"]).float()
+        channels = logits.shape[1]
+        log_p = torch.log_softmax(logits, 1)
+        label = batch["label"]
+        true = log_p.gather(1, label[:, None])[:, 0]
+        weight = torch.tensor(self.weights, device=logits.device)[label]
+        cross_entropy = -(weight * true).sum() / weight.sum()
+        hits = torch.zeros(channels, device=logits.device).index_add(0, label.flatten(), true.exp().flatten())
+        predicted = log_p.exp().sum((0, 2, 3, 4))
+        wanted = torch.bincount(label.flatten(), minlength=channels)
+        dice = (2 * hits + self.smooth) / (predicted + wanted + self.smooth)
+        in_view = wanted[1:] > 0
+        lost = 1 - dice[1:][in_view].mean() if bool(in_view.any()) else logits.sum() * 0
+        return {"loss": cross_entropy + lost, "cross_entropy": cross_entropy, "dice": 1 - lost}
+
+
+@dataclass(frozen=True)
+class SpineBatches:
+    """Patches of phantoms, augmented.
+
+    Attributes:
+        samples: where the phantoms are kept.
+        shapes: patches of these sizes, one drawn for each batch; each axis a multiple of 16.
+        pixdim_mm: spacing of the samples.
+        size: patches a batch.
+        seed: of what is drawn; each step draws for itself.
+        augmentation: what is done to each patch.
+        ease_steps: steps until the augmentation has its full strength. At first the place in the patch tells
+            the level, which is quickly learned; then it must be told by what is seen.
+    """
+
+    samples: SampleFolder
+    shapes: tuple[tuple[int, int, int], ...]
+    pixdim_mm: tuple[float, float, float]
+    size: int = 2
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    ease_steps: int = 0
+
+    def __call__(self, step: int, /) -> Batch:
+        """Make the batch of `step`: "image" (B, 1, ...) and "label" (B, ...)."""
+        rng = np.random.default_rng([self.seed, step])
+        shape = self.shapes[int(rng.integers(len(self.shapes)))]
+        # Samples written since the last batch take part at once.
+        chosen = rng.integers(0, self.samples.available(), self.size)
+        augmentation = self.augmentation.eased(min(1.0, step / max(self.ease_steps, 1)))
+        patches = [
+            augmentation(self.samples.read(int(index)), shape, self.pixdim_mm, rng) for index in chosen
+        ]
+        images, labels = zip(*patches, strict=True)
+        image = torch.stack(images)[:, None].contiguous(memory_format=torch.channels_last_3d)
+        return {"image": image, "label": torch.stack(labels)}
+
+
+@torch.inference_mode()
+def dice_by_class(
+    network: torch.nn.Module, samples: SampleFolder, shape: tuple[int, int, int]
+) -> dict[str, float]:
+    """Mean Dice of each class over samples cut around their centre, by argmax, where they are in view."""
+    from cspine.models.inference import class_probabilities
+
+    scores: dict[str, list[float]] = {name: [] for name in NETWORK_CHANNELS[1:]}
+    with ThreadPoolExecutor(1) as ahead:
+        for sample in ahead.map(samples.read, range(samples.available())):
+            first = (np.array(sample.shape[1:]) - shape) // 2
+            window = tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))
+            image = torch.from_numpy(sample[0][window]).float() / 255
+            found = class_probabilities(network, image).argmax(0).cpu().numpy()
+            truth = sample[1][window]
+            for channel, name in enumerate(NETWORK_CHANNELS[1:], start=1):
+                a, b = found == channel, truth == channel
+                if b.any():
+                    scores[name].append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
+    return {name: float(np.mean(values)) for name, values in scores.items() if values}

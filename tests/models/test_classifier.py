@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cspine.anatomy import CERVICAL, Vertebra
+from cspine.crops import CropSpec, VertebraCrop
+from cspine.errors import ModelError
+from cspine.models.bundle import Bundle, load_bundle
+from cspine.models.classifier import FractureClassifier
+from cspine.models.classifier_network import FractureNet, Widths
+from cspine.settings import CLASSIFICATION, models_dir
+from cspine.volume import Grid
+
+SMALL = Widths(channels=(4, 6, 8, 8, 8), blocks=(1, 1, 1, 1, 1), merged=8, recurrent=8, study=8)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def small_net() -> FractureNet:
+    torch.manual_seed(5)
+    net = FractureNet(steps=4, window_planes=3, widths=SMALL)
+    # At the start the study head passes level logits through; a trained one does not.
+    torch.nn.init.normal_(net.study.level.weight)
+    return net.eval()
+
+
+def noise_crops(levels: Sequence[Vertebra], spec: CropSpec, seed: int = 0) -> list[VertebraCrop]:
+    """Crops of noise, each on a grid of its own with three different spacings."""
+    crops = []
+    for level in levels:
+        generator = torch.Generator().manual_seed(seed + int(level))
+        shape = (spec.planes, spec.pixels, spec.pixels)
+        image = torch.rand(shape, generator=generator)
+        mask = (torch.rand(shape, generator=generator) > 0.5).float()
+        affine = np.array([[0, 0, 0.7, 3], [0, 0.6, 0, -5], [1.1, 0, 0, 20.0 * int(level)], [0, 0, 0, 1.0]])
+        crops.append(VertebraCrop(level, Grid(shape, affine), image, mask))
+    return crops
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return load_bundle(models_dir(), CLASSIFICATION)
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Bundle) -> FractureClassifier:
+    return FractureClassifier(bundle, device=CPU)
+
+
+def study(net: FractureNet, present: list[bool], seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    planes = 2 * (net.steps - 1) + net.window_planes
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((1, 7, 2, planes, 32, 32), generator=generator), torch.tensor([present])
+
+
+def test_the_network_answers_for_levels_slices_cells_and_the_spine(small_net):
+    crops, present = study(small_net, [True] * 7)
+    out = small_net(crops, present)
+    assert {name: tuple(value.shape) for name, value in out.items()} == {
+        "levels": (1, 7),
+        "overall": (1,),
+        "slices": (1, 7, 4),
+        "heat": (1, 7, 4, 4, 4),
+    }
+    assert all(torch.isfinite(value).all() for value in out.values())
+
+
+def test_a_window_holds_neighbouring_planes_and_the_mask_of_the_middle_one(small_net):
+    crops = torch.zeros(1, 2, 9, 2, 2)
+    crops[0, 0] = torch.arange(9.0)[:, None, None]
+    crops[0, 1] = 100 + torch.arange(9.0)[:, None, None]
+    windows = small_net.windows(crops)[:, :, 0, 0]
+    assert windows.tolist() == [[0, 1, 2, 101], [2, 3, 4, 103], [4, 5, 6, 105], [6, 7, 8, 107]]
+
+
+def test_a_crop_with_another_number_of_planes_is_refused(small_net):
+    with pytest.raises(ValueError, match="9, rows"):
+        small_net.windows(torch.zeros(1, 2, 11, 32, 32))
+
+
+@torch.no_grad()
+def test_what_lies_in_the_place_of_an_absent_level_has_no_influence(small_net):
+    crops, present = study(small_net, [False, True, True, False, True, True, False])
+    other = crops.clone()
+    other[~present] = float("nan")
+    for name, value in small_net(crops, present).items():
+        assert torch.equal(value, small_net(other, present)[name]), name
+
+
+@torch.no_grad()
+def test_an_absent_level_changes_the_study_head_through_its_absence_only(small_net):
+    crops, present = study(small_net, [True] * 7)
+    without = present.clone()
+    without[0, 3] = False
+    all_seen, one_less = small_net(crops, present), small_net(crops, without)
+    assert not torch.allclose(all_seen["overall"], one_less["overall"])
+    assert torch.allclose(all_seen["slices"][without], one_less["slices"][without], atol=1e-5)
+
+
+@torch.no_grad()
+def test_studies_in_one_batch_do_not_touch_each_other(small_net):
+    first, second = study(small_net, [True] * 7, 1), study(small_net, [True] * 3 + [False] * 4, 2)
+    both = small_net(torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]))
+    for place, alone in enumerate((small_net(*first), small_net(*second))):
+        for name, value in alone.items():
+            assert torch.allclose(both[name][place], value[0], atol=1e-5), name
+
+
+def test_scores_are_calibrated_probabilities_of_the_levels_shown(classifier):
+    scores = classifier(noise_crops(CERVICAL, classifier.crop_spec))
+    assert tuple(scores.levels) == CERVICAL
+    assert 0 < scores.overall < 1
+    for score in scores.levels.values():
+        assert 0 < score.probability < 1
+        assert 0 <= score.spread <= 0.5
+
+
+@pytest.mark.parametrize("level", [Vertebra.C1, Vertebra.C7])
+def test_a_single_level_can_be_scored(classifier, level):
+    scores = classifier(noise_crops([level], classifier.crop_spec))
+    assert list(scores.levels) == [level]
+
+
+def test_the_order_of_the_crops_does_not_matter(classifier):
+    crops = noise_crops(CERVICAL[1:5], classifier.crop_spec)
+    forward, backward = classifier(crops), classifier(crops[::-1])
+    assert forward == backward
+
+
+def test_mirrored_crops_get_the_same_scores(classifier):
+    crops = noise_crops(CERVICAL[2:5], classifier.crop_spec)
+    mirrored = [replace(crop, image=crop.image.flip(-1), mask=crop.mask.flip(-1)) for crop in crops]
+    plain, turned = classifier(crops), classifier(mirrored)
+    assert turned.overall == pytest.approx(plain.overall, abs=0.01)
+    for level in plain.levels:
+        assert turned.levels[level].probability == pytest.approx(plain.levels[level].probability, abs=0.01)
+        assert turned.levels[level].spread == pytest.approx(plain.levels[level].spread, abs=0.01)
+
+
+def test_the_key_point_lies_on_the_axis_of_the_crop(classifier):
+    (crop,) = noise_crops([Vertebra.C4], classifier.crop_spec)
+    key = classifier([crop]).levels[Vertebra.C4].key_lps_mm
+    plane, row, column = crop.grid.to_index(key)
+    half = classifier.crop_spec.window_planes // 2
+    assert half <= plane <= crop.grid.shape[0] - 1 - half
+    assert (row, column) == pytest.approx([(n - 1) / 2 for n in crop.grid.shape[1:]])
+
+
+def test_no_crop_or_two_of_one_level_are_refused(classifier):
+    with pytest.raises(ValueError, match="one crop a level"):
+        classifier([])
+    with pytest.raises(ValueError, match="C3"):
+        classifier(noise_crops([Vertebra.C3, Vertebra.C3], classifier.crop_spec))
+
+
+def test_operating_points_go_from_cautious_to_strict(classifier):
+    points = [classifier.operating_point(name) for name in ("rule_out", "balanced", "rule_in")]
+    for field in ("level", "overall"):
+        values = [getattr(point, field) for point in points]
+        assert values == sorted(values)
+    assert classifier.operating_point() == classifier.operating_point("balanced")
+
+
+def test_an_unknown_operating_point_is_refused_by_name(classifier):
+    with pytest.raises(ModelError, match="'strict'; it has balanced, rule_in, rule_out"):
+        classifier.operating_point("strict")
+
+
+@pytest.fixture
+def changed(bundle: Bundle) -> Callable[..., Bundle]:
+    """The bundle with other values in the cspine section of its metadata."""
+
+    def change(**section: object) -> Bundle:
+        metadata = {**bundle.metadata, "cspine": {**bundle.metadata["cspine"], **section}}
+        return replace(bundle, metadata=metadata)
+
+    return change
+
+
+@pytest.mark.parametrize("temperature", [{}, {"level": 0.0, "overall": 1.0}, {"level": 1.0}, None])
+def test_a_bundle_without_temperatures_is_refused(changed, temperature):
+    with pytest.raises(ModelError, match=r"no valid cspine\.temperature"):
+        FractureClassifier(changed(temperature=temperature), device=CPU)
+
+
+def test_a_bundle_without_operating_points_is_refused(changed):
+    with pytest.raises(ModelError, match="no operating point 'balanced'; it has none"):
+        FractureClassifier(changed(operating_points={}), device=CPU)
+
+
+def test_a_higher_bias_lowers_every_probability(changed, classifier):
+    crops = noise_crops(CERVICAL[:2], classifier.crop_spec)
+    bias = {head: value + 2.0 for head, value in _bias(changed()).items()}
+    lower = FractureClassifier(changed(bias=bias), device=CPU)(crops)
+    before = classifier(crops)
+    assert all(lower.levels[v].probability < before.levels[v].probability for v in before.levels)
+    assert lower.overall < before.overall
+
+
+def _bias(bundle: Bundle) -> dict[str, float]:
+    return dict(bundle.metadata["cspine"]["bias"])

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cspine.crops import GridSpec
+from cspine.datasets.phantom_spines import (
+    SampleFolder,
+    SampleSpec,
+    being_written,
+    render_sample,
+    windowed,
+    write_samples,
+)
+from cspine.errors import InputError
+from cspine.training.augment import Augmentation
+from cspine.training.segmentation import DiceCe, SpineBatches
+
+SPEC = SampleSpec(GridSpec((5.0, 6.0, 7.0), None, (-500.0, 1300.0)), (40, 32, 24))
+STILL = Augmentation(
+    shift_mm=(0, 0, 0), rotation_deg=0, scale=(1, 1), stretch=(1, 1), cut_ends=0, cut_sides=0, gamma=(1, 1),
+    gain=(1, 1), shift=(0, 0), noise=0, blur=0, sharpen=0, flip=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sample() -> np.ndarray:
+    return render_sample(3, SPEC)
+
+
+def test_a_sample_shows_all_levels_in_order_from_head_to_feet(sample: np.ndarray):
+    assert sample.shape == (2, 40, 32, 24)
+    heights = [np.nonzero(sample[1] == level)[0].mean() for level in range(1, 8)]
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_the_same_seed_gives_the_same_sample_and_another_one_another(sample: np.ndarray):
+    assert np.array_equal(render_sample(3, SPEC), sample)
+    assert not np.array_equal(render_sample(4, SPEC)[0], sample[0])
+
+
+def test_samples_without_spine_hold_no_cervical_vertebra():
+    spec = SampleSpec(SPEC.grid, SPEC.shape, without_spine=1.0)
+    for seed in range(6):
+        labels = render_sample(seed, spec)[1]
+        assert not ((labels > 0) & (labels < 8)).any()
+
+
+def test_the_ends_of_the_window_become_0_and_255():
+    hu = np.array([-2000, -500, 400, 1300, 3000], np.int16)
+    assert windowed(hu, (-500.0, 1300.0)).tolist() == [0, 0, 128, 255, 255]
+
+
+def test_samples_are_written_once_and_counted_without_gaps(tmp_path: Path):
+    write_samples(tmp_path, range(5, 8), SPEC)
+    (tmp_path / "0000009.npy").write_bytes(b"")
+    samples = SampleFolder(tmp_path, 5, 10)
+    assert samples.available() == 3
+    before = (tmp_path / "0000005.npy").stat().st_mtime_ns
+    write_samples(tmp_path, [5], SPEC)
+    assert (tmp_path / "0000005.npy").stat().st_mtime_ns == before
+    assert np.array_equal(samples.read(0), render_sample(5, SPEC))
+
+
+def test_a_damaged_sample_is_named(tmp_path: Path):
+    (tmp_path / "0000000.npy").write_bytes(b"cut off")
+    with pytest.raises(InputError, match=r"0000000\.npy' cannot be read"):
+        SampleFolder(tmp_path, 0, 1).read(0)
+
+
+def test_a_process_of_its_own_writes_samples_while_training_waits(tmp_path: Path):
+    samples = SampleFolder(tmp_path / "made", 0, 2)
+    with being_written(samples, SPEC, 2):
+        assert samples.available() == 2
+
+
+def test_phantoms_that_cannot_be_made_end_the_wait(tmp_path: Path):
+    spec = SampleSpec(SPEC.grid, SPEC.shape, anatomy=str(tmp_path / "no meshes here"))
+    with (
+        pytest.raises(InputError, match="could not be made"),
+        being_written(SampleFolder(tmp_path, 0, 2), spec, 2),
+    ):
+        pass
+
+
+def test_without_augmentation_a_patch_is_the_middle_of_the_sample(sample: np.ndarray):
+    image, labels = STILL(sample, (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(0))
+    window = (slice(4, 36), slice(8, 24), slice(4, 20))
+    assert np.array_equal(labels.numpy(), sample[1][window])
+    assert np.allclose(image.numpy() * 255, sample[0][window], atol=0.01)
+
+
+def test_image_and_labels_move_together(sample: np.ndarray):
+    marked = np.stack([np.where(sample[1] > 0, 255, 0).astype(np.uint8), sample[1]])
+    moved = Augmentation(cut_ends=0, noise=0, blur=0, sharpen=0, gamma=(1, 1), gain=(1, 1), shift=(0, 0))
+    for seed in range(4):
+        image, labels = moved(marked, (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed))
+        bone = labels > 0
+        assert image[bone].mean() > 0.7
+        assert image[~bone].mean() < 0.05
+
+
+def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.ndarray):
+    full = np.stack([np.full_like(sample[0], 200), np.full_like(sample[1], 8)])
+    cut = Augmentation(cut_ends=1.0, noise=0.0, shift_mm=(0, 0, 0), scale=(1, 1))
+    image, labels = cut(full, (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2))
+    bare = (labels == 0).all(-1).all(-1)
+    assert bare.any()
+    assert not bare.all()
+    assert (image[bare] == 0).all()
+
+
+def test_eased_augmentation_starts_from_nothing():
+    assert Augmentation().eased(0.0).shift_mm == (0, 0, 0)
+    assert Augmentation().eased(0.0).scale == (1, 1)
+    assert Augmentation().eased(1.0) == Augmentation()
+
+
+def test_a_step_always_gives_the_same_batch(tmp_path: Path):
+    write_samples(tmp_path, range(2), SPEC)
+    batches = SpineBatches(SampleFolder(tmp_path, 0, 2), ((16, 16, 16), (32, 16, 16)), SPEC.grid.pixdim_mm)
+    first, again, other = batches(7), batches(7), batches(8)
+    assert torch.equal(first["image"], again["image"])
+    assert torch.equal(first["label"], again["label"])
+    assert first["image"].shape != other["image"].shape or not torch.equal(first["image"], other["image"])
+
+
+def perfect(label: torch.Tensor, sure: float):
+    return lambda _: torch.nn.functional.one_hot(label, 10).permute(0, 4, 1, 2, 3) * sure
+
+
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much():
+    label = torch.arange(10).repeat_interleave(50).reshape(1, 10, 5, 10)
+    batch = {"image": torch.zeros((1, 1, 10, 5, 10)), "label": label}
+    right = DiceCe()(perfect(label, 50.0), batch)
+    wrong = DiceCe()(perfect((label + 1) % 10, 50.0), batch)
+    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
+    assert float(wrong["loss"]) > 10
+
+
+def test_classes_that_are_not_in_view_do_not_count_as_lost_dice():
+    label = torch.zeros((1, 4, 4, 4), dtype=torch.long)
+    label[0, :2] = 3
+    values = DiceCe()(perfect(label, 50.0), {"image": torch.zeros((1, 1, 4, 4, 4)), "label": label})
+    assert float(values["dice"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_patch_without_any_bone_has_a_loss_with_a_gradient():
+    net = torch.nn.Conv3d(1, 10, 1)
+    batch = {"image": torch.rand((1, 1, 4, 4, 4)), "label": torch.zeros((1, 4, 4, 4), dtype=torch.long)}
+    DiceCe()(net, batch)["loss"].backward()
+    assert torch.isfinite(net.weight.grad).all()
+    assert net.weight.grad.abs().sum() > 0
