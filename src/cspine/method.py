@@ -52,9 +52,9 @@ class Method:
         Raises:
             ModelError: a missing or damaged bundle, or a device that is not there.
         """
+        from cspine.device import pick_device
         from cspine.models.bundle import load_bundle
         from cspine.models.classifier import FractureClassifier
-        from cspine.models.device import pick_device
         from cspine.models.segmenter import SpineSegmenter
         from cspine.preprocess.preprocessor import Preprocessor
 

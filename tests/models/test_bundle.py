@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cspine.crops import CropSpec, GridSpec
+from cspine.device import pick_device
 from cspine.errors import ModelError
 from cspine.models.bundle import load_bundle
-from cspine.models.device import pick_device
 
 CPU = torch.device("cpu")
 
@@ -135,11 +135,11 @@ def test_a_config_without_a_network_is_refused(make_bundle, config: dict[str, ob
 
 def test_cuda_without_cuda_is_an_error_and_never_the_cpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match="No CUDA device"):
+    with pytest.raises(ModelError, match="CUDA does not offer it"):
         pick_device("cuda")
     assert pick_device("auto") == pick_device("cpu") == CPU
 
 
 def test_an_unknown_device_is_an_error():
-    with pytest.raises(ModelError, match="no device 'tpu'"):
+    with pytest.raises(ModelError, match="no device .tpu."):
         pick_device("tpu")

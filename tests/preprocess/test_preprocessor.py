@@ -11,8 +11,9 @@ import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec, GridSpec
+from cspine.device import pick_device
 from cspine.errors import CspineError, InputError, ModelError
-from cspine.preprocess.preprocessor import Preprocessor, resolve_device
+from cspine.preprocess.preprocessor import Preprocessor
 from cspine.volume import Grid, SpineMask, Volume
 
 OBLIQUE = {"degrees": (12, -8, 15), "origin": (-40, 25, 310)}
@@ -272,7 +273,7 @@ def test_the_device_that_was_used_is_told(preprocessor, localization):
 @pytest.mark.parametrize("device", ["mps", "gpu", "cuda:99", torch.device("meta")])
 def test_a_device_that_is_not_there_is_an_error_and_never_replaced(device):
     with pytest.raises(ModelError, match="choose"):
-        resolve_device(device)
+        pick_device(device)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

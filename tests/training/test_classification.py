@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,13 @@ import torch
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation, Voxels, augment, slice_and_heat_targets
-from cspine.datasets.crop_batches import NeckFiles, PlaneBatches, as_vertebra_crops, vertebra_batch
+from cspine.datasets.crop_batches import (
+    NeckFiles,
+    PlaneBatches,
+    WindowPlan,
+    as_vertebra_crops,
+    vertebra_batch,
+)
 from cspine.datasets.phantom_crops import (
     CropRecipe,
     LabelledCrop,
@@ -21,10 +28,13 @@ from cspine.datasets.phantom_crops import (
     save_crops,
 )
 from cspine.errors import InputError, UsageError
+from cspine.models.bundle import load_bundle
 from cspine.models.calibration import Calibration
 from cspine.models.classifier_network import FractureNet, Widths
 from cspine.phantom import DEFAULT
-from cspine.training.classification import NECKS, Recipe
+from cspine.settings import CLASSIFICATION
+from cspine.training import Plan
+from cspine.training.classification import Recipe, train
 from cspine.training.classification_features import (
     Embedded,
     SequenceBatches,
@@ -40,7 +50,7 @@ from cspine.training.classification_losses import (
     sequence_loss,
     study_loss,
 )
-from cspine.training.classification_scores import Scored, operating_points
+from cspine.training.classification_scores import FIRST_SEED, TEST_SEED, Scored, evaluate, operating_points
 
 SPEC = CropSpec(steps=4, window_planes=3, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
 STILL = Augmentation(
@@ -96,10 +106,8 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path):
 
 
 def test_a_phantom_neck_becomes_matched_crops_with_the_fracture_in_the_fractured_ones(tmp_path):
-    recipe = Recipe(
-        rich={"fractured": 1.0, "levels_fractured": [0.0, 0.0, 1.0]}, necks={**NECKS, "vertebrae": 1}
-    )
-    job = recipe.crops(SPEC)["vertebrae"]
+    recipe = Recipe(rich={"fractured": 1.0, "levels_fractured": [0.0, 0.0, 1.0]})
+    job = recipe.crops(SPEC, 1)["training"]
     fill_folder(tmp_path, job)
     path = job.path(tmp_path, job.first_seed)
     fractured = load_fractured(path)
@@ -121,9 +129,10 @@ def test_the_same_seed_makes_the_same_crops():
 
 
 def test_no_two_folders_share_a_seed():
-    jobs = Recipe().crops(SPEC).values()
+    jobs = Recipe().crops(SPEC, 5000).values()
     seeds = [seed for job in jobs for seed in range(job.first_seed, job.first_seed + job.count)]
     assert len(seeds) == len(set(seeds))
+    assert max(seeds) < FIRST_SEED + TEST_SEED
 
 
 def test_targets_mark_the_windows_and_cells_around_the_break():
@@ -162,7 +171,7 @@ def test_a_fracture_that_is_cut_away_is_not_counted():
 
 
 def test_a_batch_of_windows_pairs_fractured_with_sound_vertebrae(folder):
-    batches = PlaneBatches(folder, SPEC, pairs=3, how=STILL, seed=4)
+    batches = PlaneBatches(folder, SPEC, WindowPlan(pairs=3), STILL, 4)
     batch = batches(0)
     assert batch["windows"].shape == (24, 4, 32, 32)
     assert batch["heat"].shape == (24, 4, 4)
@@ -172,8 +181,16 @@ def test_a_batch_of_windows_pairs_fractured_with_sound_vertebrae(folder):
     assert broken[:, 1].sum() == 0
 
 
+def test_patches_lie_on_the_fracture_where_there_is_one(folder):
+    how = Augmentation(rotation_deg=20, scale=0.1, shift=0, mixup=0)
+    batch = PlaneBatches(folder, SPEC, WindowPlan(3, windows=4, patch=16), how, 4)(0)
+    assert batch["windows"].shape == (24, 4, 16, 16)
+    assert batch["heat"].shape == (24, 2, 2)
+    assert (batch["slices"].view(3, 2, 4)[:, 0].sum(1) >= 2).all()
+
+
 def test_the_same_step_gives_the_same_batch(folder):
-    first, second = (PlaneBatches(folder, SPEC, pairs=2, how=Augmentation(), seed=4)(7) for _ in range(2))
+    first, second = (PlaneBatches(folder, SPEC, WindowPlan(2), Augmentation(), 4)(7) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -197,9 +214,8 @@ def test_every_stage_teaches_its_part_of_the_network(folder):
     torch.manual_seed(0)
     net = FractureNet(steps=4, window_planes=3, widths=SMALL)
     weights, how = LossWeights(), Augmentation()
-    plane_loss(weights, net.encoder, PlaneBatches(folder, SPEC, pairs=2, how=how, seed=1)(0))[
-        "loss"
-    ].backward()
+    windows = PlaneBatches(folder, SPEC, WindowPlan(2), how, 1)(0)
+    plane_loss(weights, net.encoder, windows)["loss"].backward()
     data = encode_necks(net, NeckFiles(folder).refresh(), Views(SPEC, how, 2, 5), torch.device("cpu"))
     assert data.features.shape == (84, 2, 4, net.encoder.features)
     net.train()
@@ -229,12 +245,23 @@ def test_absent_levels_do_not_count_in_the_loss_of_a_study():
     assert torch.equal(same, study_loss(LossWeights(), net.study, other)["loss"])
 
 
-def test_studies_in_part_keep_neighbouring_levels():
-    data = Embedded(torch.zeros(3, 1, 7, 16), torch.zeros(3, 1, 7), torch.zeros(3, 7))
+def test_half_of_the_studies_are_shown_without_their_fractured_levels():
+    known = np.tile(np.array([0, 1, 1, 1, 0, 1, 1], bool), (3, 1))
+    fractured = torch.tensor([[0.0, 1, 0, 0, 0, 1, 0]]).repeat(3, 1)
+    data = Embedded(torch.zeros(3, 1, 7, 16), torch.zeros(3, 1, 7), fractured, known)
+    batch = StudyBatches(data, 400, 0, partial_view=0.0)(0)
+    positive = (batch["fractured"] * batch["present"]).amax(1)
+    assert 0.4 < positive.mean() < 0.6
+    assert set(batch["present"][positive == 0].sum(1).tolist()) == {3.0}
+    assert set(batch["present"][positive == 1].sum(1).tolist()) == {5.0}
+
+
+def test_studies_in_part_keep_neighbouring_levels_and_are_never_empty():
+    known = np.ones((3, 7), bool)
+    data = Embedded(torch.zeros(3, 1, 7, 16), torch.zeros(3, 1, 7), torch.zeros(3, 7), known)
     present = StudyBatches(data, 200, 0)(0)["present"]
     assert 0.1 < (present.sum(1) < 7).float().mean() < 0.5
-    runs = (present.diff(dim=1) != 0).sum(1)
-    assert (runs <= 2).all()
+    assert ((present.diff(dim=1) != 0).sum(1) <= 2).all()
     assert (present.sum(1) >= 1).all()
 
 
@@ -250,3 +277,42 @@ def test_rule_in_keeps_the_specificity_of_the_study_where_any_level_may_raise_th
     assert (~called[~truth.any(1)]).mean() >= 0.95
     assert points["rule_out"].level <= points["balanced"].level <= at.level
     assert {point.min_margin for point in points.values()} == {0.25}
+
+
+def test_training_from_phantoms_to_a_calibrated_bundle_and_its_measurement(tmp_path):
+    bundle = tmp_path / CLASSIFICATION
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "models").mkdir()
+    crop_spec = dict(vars(SPEC), window_hu=list(SPEC.window_hu))
+    widths = {"_target_": "cspine.models.classifier_network.Widths", **vars(SMALL)}
+    network = {"_target_": "cspine.models.classifier_network.FractureNet", "steps": 4, "window_planes": 3}
+    point = {"level": 0.5, "overall": 0.5}
+    section = {
+        "crop": crop_spec,
+        "temperature": {"level": 1.0, "overall": 1.0},
+        "operating_points": {"balanced": point},
+        "default_operating_point": "balanced",
+    }
+    (bundle / "configs" / "metadata.json").write_text(json.dumps({"version": "0", "cspine": section}))
+    (bundle / "configs" / "inference.json").write_text(
+        json.dumps({"network_def": network | {"widths": widths}})
+    )
+    short = Plan(steps=2, log_steps=1)
+    recipe = Recipe(
+        *[short] * 4,
+        rich={"fractured": 1.0},
+        of_patches=WindowPlan(2, 2, 32),
+        of_planes=WindowPlan(2, 2),
+        batch=4,
+        views=1,
+        calibration_necks=6,
+    )
+    train(bundle, "phantom:5", tmp_path / "run", recipe, "cpu")
+    evaluate(bundle, "phantom:6", tmp_path / "out", device="cpu")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["necks"] == 6
+    assert 0 <= metrics["level_auc"] <= 1
+    assert set(metrics["operating_points"]) == {"rule_out", "balanced", "rule_in"}
+    trained = load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]
+    assert trained["training"]["steps"] == 4
+    assert trained["calibrated_on"]["necks"] == 6

@@ -99,7 +99,7 @@ def test_image_and_labels_move_together(sample: np.ndarray):
     for seed in range(4):
         image, labels = moved(marked, (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed))
         bone = labels > 0
-        assert image[bone].mean() > 0.7
+        assert image[bone].mean() > 0.6
         assert image[~bone].mean() < 0.05
 
 

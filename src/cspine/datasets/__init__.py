@@ -1,1 +1,1 @@
-"""datasets"""
+"""Training data: phantoms rendered as the networks see them."""

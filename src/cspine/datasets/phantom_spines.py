@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 Sample = NDArray[np.uint8]
 
 HELD_OUT_SEED: Final = 1_000_000
-"""Seeds from here on are never trained on."""
+"""First seed of what networks are measured on. Training with seed S starts from phantom 2 * S * this, so that
+the two never meet before a million phantoms."""
 CENTER_JITTER_MM: Final = (20.0, 12.0, 12.0)
 """Towards head, back and left: what the centre of a sample errs by at most."""
 WAIT_S: Final = 0.5
@@ -211,12 +212,9 @@ class SampleFolder:
 
     def available(self) -> int:
         """How many are there, counted from the first seed without a gap."""
-        low, high = 0, self.count
-        while low < high:  # they are written in order
-            middle = (low + high + 1) // 2
-            there = sample_path(self.folder, self.first_seed + middle - 1).exists()
-            low, high = (middle, high) if there else (low, middle - 1)
-        return low
+        names = {entry.name for entry in os.scandir(self.folder)} if self.folder.is_dir() else set()
+        there = (sample_path(self.folder, seed).name in names for seed in self.seeds)
+        return next((count for count, found in enumerate(there) if not found), self.count)
 
     def read(self, index: int) -> Sample:
         """Sample number `index`.

@@ -1,34 +1,13 @@
-"""The device that networks run on, and the arithmetic that pays there."""
+"""The arithmetic that pays on a device."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cspine.errors import ModelError
-
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import torch
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of that name: "auto" (CUDA where there is one), "cpu" or "cuda".
-
-    Raises:
-        ModelError: an unknown name, or "cuda" without a usable CUDA device (never a silent fallback).
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    if name != "cuda":
-        raise ModelError(f"There is no device '{name}': choose auto, cpu or cuda.")
-    if not torch.cuda.is_available():
-        raise ModelError("No CUDA device can be used here: choose --device cpu or auto.")
-    return torch.device("cuda")
 
 
 def bf16_pays(device: torch.device) -> bool:

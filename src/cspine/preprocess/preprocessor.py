@@ -11,6 +11,7 @@ import torch
 
 from cspine.anatomy import Vertebra
 from cspine.crops import CropSpec, GridSpec, ModelGrids, ModelImage, VertebraCrop
+from cspine.device import pick_device
 from cspine.errors import InputError, ModelError
 from cspine.preprocess.geometry import Resampling, crop_grid, level_box, model_grid, resampling
 from cspine.preprocess.pipelines import DaliResampler, Job
@@ -54,7 +55,7 @@ class Preprocessor:
         if threads < 1:
             raise ValueError(f"a preprocessor needs at least one thread, not {threads}")
         self.localization, self.segmentation, self.crop = localization, segmentation, crop
-        self._resampler = DaliResampler(resolve_device(device), threads)
+        self._resampler = DaliResampler(pick_device(device), threads)
 
     @property
     def device(self) -> torch.device:
@@ -134,33 +135,6 @@ def nearest_mask(mask: SpineMask, level: Vertebra, plan: Resampling) -> np.ndarr
     made = np.zeros(plan.size, np.float32)
     made[tuple(within)] = mask.labels[np.ix_(*nearest)] == level
     return np.ascontiguousarray(made.transpose(plan.axes))
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that images are made on: the CPU, or a CUDA device with its number.
-
-    Args:
-        device: "auto" (a GPU where there is one), "cpu", "cuda", or a torch device of these kinds.
-
-    Raises:
-        ModelError: an unknown device, or CUDA where there is none.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"There is no device '{device}'; choose auto, cpu or cuda.") from error
-    if wanted.type == "cpu":
-        return torch.device("cpu")
-    if wanted.type != "cuda":
-        raise ModelError(f"Images cannot be resampled on the device '{device}'; choose auto, cpu or cuda.")
-    index = wanted.index or 0
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        raise ModelError(
-            f"The device '{device}' was asked for but CUDA does not offer it; choose cpu or auto."
-        )
-    return torch.device("cuda", index)
 
 
 def _check_right_angles(grid: Grid) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -25,19 +25,20 @@ from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation
 from cspine.datasets.crop_batches import NeckFiles, PlaneBatches, WindowPlan
 from cspine.datasets.phantom_crops import CropRecipe, filling
+from cspine.device import pick_device
 from cspine.models.bundle import build_network
 from cspine.models.classifier_network import FractureNet
-from cspine.models.device import pick_device
 from cspine.training.checkpoint import Checkpoint, export_weights
 from cspine.training.classification_features import SequenceBatches, StudyBatches, Views, embed, encode_necks
 from cspine.training.classification_losses import LossWeights, plane_loss, sequence_loss, study_loss
-from cspine.training.classification_scores import calibrate, read_crop_spec
+from cspine.training.classification_scores import (
+    CALIBRATION_SEED,
+    TRAINING_SEED,
+    calibrate,
+    read_crop_spec,
+)
 from cspine.training.loop import Batches, Loss, Plan, Task, fit
-
-NECKS: Final = {"vertebrae": 1200, "calibration": 200, "test": 200}
-"""Folders of crops in the order in which they are filled, and necks in each."""
-SEEDS: Final = {"vertebrae": 0, "calibration": 2_000_000, "test": 3_000_000}
-"""First seed of each folder, from the recipe's on."""
+from cspine.training.spine import phantom_count
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Recipe:
     Attributes:
         patches, planes, sequence, study: plans of the stages.
         rich: what makes the necks of training differ from the default profile.
-        necks: how many are made for each folder of `NECKS`.
+        calibration_necks: how many are made for stage 4.
         of_patches, of_planes: what the batches of the first two stages are made of.
         batch: vertebrae or studies in a batch of the heads.
         views: augmented views of each vertebra that the heads see.
@@ -60,7 +61,7 @@ class Recipe:
     sequence: Plan = field(default_factory=Plan)
     study: Plan = field(default_factory=Plan)
     rich: Mapping[str, Any] = field(default_factory=dict)
-    necks: Mapping[str, int] = field(default_factory=lambda: dict(NECKS))
+    calibration_necks: int = 150
     of_patches: WindowPlan = field(default_factory=lambda: WindowPlan(10, 8, 64))
     of_planes: WindowPlan = field(default_factory=lambda: WindowPlan(6))
     batch: int = 64
@@ -75,17 +76,20 @@ class Recipe:
         plans = ("patches", "planes", "sequence", "study")
         return {name: value for name, value in asdict(self).items() if name not in plans}
 
-    def crops(self, spec: CropSpec) -> dict[str, CropRecipe]:
-        """Folders of crops by name; the seeds of no two overlap."""
+    def crops(self, spec: CropSpec, necks: int) -> dict[str, CropRecipe]:
+        """Folders of crops by name, in the order in which they are filled; no two share a seed.
+
+        Args:
+            spec: of the crops.
+            necks: for training.
+        """
         from cspine.phantom import DEFAULT
 
-        rich = replace(DEFAULT, **self.rich)
-        found = {}
-        for name, offset in SEEDS.items():
-            training = name == "vertebrae"
-            profile = rich if training else DEFAULT
-            found[name] = CropRecipe(spec, profile, self.seed + offset, self.necks[name], matched=training)
-        return found
+        rich, first = replace(DEFAULT, **self.rich), self.seed + TRAINING_SEED
+        return {
+            "training": CropRecipe(spec, rich, first, necks, matched=True),
+            "calibration": CropRecipe(spec, DEFAULT, self.seed + CALIBRATION_SEED, self.calibration_necks),
+        }
 
 
 @dataclass(frozen=True)
@@ -94,44 +98,50 @@ class Run:
 
     Attributes:
         bundle: folder of the bundle.
-        data: folder for the crops, several GB.
-        output: folder for checkpoints; a run that was stopped goes on from there.
+        output: folder for crops (several GB) and checkpoints; a run that was stopped goes on from there.
         device: where to compute.
     """
 
     bundle: Path
-    data: Path
     output: Path
     device: torch.device
 
+    def crops(self, name: str) -> Path:
+        """A folder of crops."""
+        return self.output / "crops" / name
 
-def train(
-    bundle: str | Path, data: str | Path, output: str | Path, recipe: Recipe, device: str = "auto"
-) -> None:
+
+def train(bundle: str | Path, data: str, output: str | Path, recipe: Recipe, device: str = "auto") -> None:
     """Train the bundle's network from random weights, calibrate it and put both into the bundle.
 
     Args:
         bundle: its folder.
-        data: folder for the crops, several GB; a worker process fills it while training goes on.
-        output: folder for checkpoints; a run that was stopped goes on from there.
+        data: "phantom:COUNT", the necks to train on; a worker process makes them while training goes on.
+        output: folder for crops (several GB) and checkpoints; a run that was stopped goes on from there.
         recipe: what to do.
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: other data, or an output folder of another run.
+        OutputError: something cannot be written.
     """
-    run = Run(Path(bundle), Path(data), Path(output), pick_device(device))
+    run = Run(Path(bundle), Path(output), pick_device(device))
     spec = read_crop_spec(run.bundle)
-    with filling([(run.data / name, crops) for name, crops in recipe.crops(spec).items()]):
+    jobs = recipe.crops(spec, phantom_count(data))
+    with filling([(run.crops(name), crops) for name, crops in jobs.items()]):
         network, steps = train_network(spec, recipe, run)
-        export_weights(network.state_dict(), run.bundle, training={"first_seed": recipe.seed, "steps": steps})
-        NeckFiles(run.data / "calibration").wait_for(recipe.necks["calibration"])
-    calibrate(run.bundle, run.data / "calibration", run.device)
+        trained_on = {"data": data, "first_seed": recipe.seed + TRAINING_SEED, "steps": steps}
+        export_weights(network.state_dict(), run.bundle, training=trained_on)
+        NeckFiles(run.crops("calibration")).wait_for(recipe.calibration_necks)
+    calibrate(run.bundle, run.crops("calibration"), run.device)
 
 
 def train_network(spec: CropSpec, recipe: Recipe, run: Run) -> tuple[FractureNet, int]:
-    """Go through the three stages; returns the network and the steps of the first one."""
+    """Go through the stages; returns the network and the encoder's steps."""
     torch.manual_seed(recipe.patches.seed)
     network = build_network(run.bundle)
     assert isinstance(network, FractureNet)
-    how, weights, rich = recipe.augmentation, recipe.weights, run.data / "vertebrae"
+    how, weights, rich = recipe.augmentation, recipe.weights, run.crops("training")
 
     def stage(name: str, module: torch.nn.Module, plan: Plan, batches: Batches, loss: Loss) -> Checkpoint:
         done = fit(Task(module, batches, loss, recipe.identity), plan, run.output / name, run.device)
@@ -139,9 +149,9 @@ def train_network(spec: CropSpec, recipe: Recipe, run: Run) -> tuple[FractureNet
         return done
 
     patches = PlaneBatches(rich, spec, recipe.of_patches, how, recipe.patches.seed)
-    stage("patches", network.encoder, recipe.patches, patches, partial(plane_loss, weights))
+    first = stage("patches", network.encoder, recipe.patches, patches, partial(plane_loss, weights))
     windows = PlaneBatches(rich, spec, recipe.of_planes, how, recipe.planes.seed)
-    done = stage("planes", network.encoder, recipe.planes, windows, partial(plane_loss, weights))
+    second = stage("planes", network.encoder, recipe.planes, windows, partial(plane_loss, weights))
 
     views = Views(spec, how, recipe.views, recipe.seed)
     vertebrae = encode_necks(network, NeckFiles(rich).wait_for(1), views, run.device)
@@ -151,4 +161,4 @@ def train_network(spec: CropSpec, recipe: Recipe, run: Run) -> tuple[FractureNet
     embedded = embed(network, vertebrae)
     studies = StudyBatches(embedded, recipe.batch, recipe.study.seed)
     stage("study", network.study, recipe.study, studies, partial(study_loss, weights))
-    return network.eval(), done.step
+    return network.eval(), first.step + second.step

@@ -169,7 +169,7 @@ class StudyBatches:
 
     def _seen(self, neck: int, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Which levels the study shows, (7,); at least one."""
-        known = self._data.known[neck]
+        known: NDArray[np.bool_] = self._data.known[neck]
         seen = known.copy()
         if rng.random() < 0.5:
             seen &= self._data.fractured[neck].numpy() == 0

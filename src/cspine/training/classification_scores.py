@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from cspine.anatomy import CERVICAL
 from cspine.crops import CropSpec
 from cspine.datasets.crop_batches import NeckFiles, as_vertebra_crops
+from cspine.datasets.phantom_crops import CropRecipe, fill_folder
+from cspine.device import pick_device
 from cspine.errors import OutputError
 from cspine.findings import OperatingPoint
 from cspine.models.bundle import METADATA, Bundle, load_bundle, read_json
@@ -26,9 +28,14 @@ from cspine.models.calibration import (
     roc_auc,
 )
 from cspine.models.classifier import FractureClassifier
-from cspine.models.device import pick_device
+from cspine.training.spine import phantom_count
 from cspine.volume import FloatArray
 
+FIRST_SEED: Final = 10_000_000
+TRAINING_SEED: Final = 0
+CALIBRATION_SEED: Final = 2_000_000
+TEST_SEED: Final = 3_000_000
+"""First seeds of the necks, from FIRST_SEED or the recipe's seed on."""
 STEADY: Final = 0.99
 """Part of the right decisions on held-out necks whose spread is within the operating points' max_spread."""
 STUDY_SPECIFICITY: Final = 0.95
@@ -117,7 +124,31 @@ def operating_points(
     }
 
 
-def evaluate(bundle: str | Path, folder: str | Path, device: str = "auto") -> dict[str, Any]:
+def evaluate(
+    bundle: str | Path, data: str, output: str | Path, *, shifted: bool = False, device: str = "auto"
+) -> None:
+    """Make necks that no training saw, measure the bundle on them and write metrics.json.
+
+    Args:
+        bundle: its folder.
+        data: "phantom:COUNT".
+        output: folder for the crops (5 MB a neck) and metrics.json.
+        shifted: draw them from the domain that training never saw.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: other data.
+        OutputError: something cannot be written.
+    """
+    from cspine.phantom import DEFAULT, SHIFTED
+
+    folder = Path(output) / ("shifted" if shifted else "test")
+    spec, profile = read_crop_spec(Path(bundle)), SHIFTED if shifted else DEFAULT
+    fill_folder(folder, CropRecipe(spec, profile, FIRST_SEED + TEST_SEED, phantom_count(data)))
+    write_metrics(bundle, folder, Path(output) / "metrics.json", device)
+
+
+def measure(bundle: str | Path, folder: str | Path, device: str = "auto") -> dict[str, Any]:
     """Measure a trained and calibrated bundle on the necks of a folder.
 
     Returns:
@@ -147,8 +178,8 @@ def evaluate(bundle: str | Path, folder: str | Path, device: str = "auto") -> di
 
 
 def write_metrics(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
-    """Write what `evaluate` measures to a JSON file."""
-    _write_json(evaluate(bundle, folder, device), Path(output))
+    """Write what `measure` finds to a JSON file."""
+    _write_json(measure(bundle, folder, device), Path(output))
 
 
 def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from cspine.crops import GridSpec
 from cspine.datasets.phantom_spines import HELD_OUT_SEED, SampleFolder, SampleSpec, being_written
+from cspine.device import pick_device
 from cspine.errors import UsageError
 from cspine.models.bundle import METADATA, build_network, grid_spec_of, load_bundle, read_json
-from cspine.models.device import pick_device
 from cspine.training.augment import Augmentation
 from cspine.training.checkpoint import Checkpoint, export_weights, load_weights
 from cspine.training.loop import Plan, Task, fit
