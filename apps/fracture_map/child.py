@@ -59,7 +59,8 @@ def analyse(request: Request, tell: Tell) -> None:
 
             method = Method.load(Path(request.models), request.device)
         previous = Path(request.previous) if request.previous else None
-        run_graph(steps_of(method, series.result, previous), Outbox(Path(request.staging)), clock)
+        steps = steps_of(method, series.result, previous, request.also)
+        run_graph(steps, Outbox(Path(request.staging)), clock)
     tell(_done(Path(request.staging), method.device))
 
 
