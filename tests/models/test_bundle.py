@@ -141,5 +141,5 @@ def test_cuda_without_cuda_is_an_error_and_never_the_cpu(monkeypatch: pytest.Mon
 
 
 def test_an_unknown_device_is_an_error():
-    with pytest.raises(ModelError, match="no device .tpu."):
+    with pytest.raises(ModelError, match=r"no device .tpu."):
         pick_device("tpu")

@@ -7,7 +7,7 @@ from cspine.models.calibration import (
     Calibration,
     expected_calibration_error,
     fit_calibration,
-    fit_thresholds,
+    fit_study_thresholds,
     roc_auc,
     sensitivity_at,
     specificity_at,
@@ -72,20 +72,44 @@ def test_sensitivity_and_specificity_count_the_threshold_itself_as_present():
     assert specificity_at(probabilities, labels, 0.5) == 0.5
 
 
-def test_the_three_thresholds_keep_their_promises_in_order():
-    logits, labels = drawn(temperature=1.0, bias=0.0, count=2000)
-    probabilities = Calibration()(logits)
-    found = fit_thresholds(probabilities, labels)
-    assert found.rule_out <= found.balanced <= found.rule_in
-    assert sensitivity_at(probabilities, labels, found.rule_out) >= 0.95
-    assert specificity_at(probabilities, labels, found.rule_in) >= 0.95
-    youden = [
-        sensitivity_at(probabilities, labels, t) + specificity_at(probabilities, labels, t)
-        for t in (found.rule_out, found.balanced, found.rule_in)
-    ]
-    assert max(youden) == youden[1]
+def studies(count: int = 2000):
+    """Probabilities of the strongest level and of the spine as a whole, and the truth."""
+    logits, labels = drawn(temperature=1.0, bias=0.0, count=count)
+    rng = np.random.default_rng(9)
+    return Calibration()(logits), Calibration()(logits + rng.normal(0, 1.5, count)), labels
 
 
-def test_separable_cases_put_all_three_thresholds_between_the_classes():
-    found = fit_thresholds([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
-    assert (found.rule_out, found.balanced, found.rule_in) == pytest.approx((0.5, 0.5, 0.5))
+def rates(at, strongest, overall, labels):
+    called = (strongest >= at.level) | (overall >= at.overall)
+    return called[labels == 1].mean(), 1 - called[labels == 0].mean()
+
+
+def test_the_three_points_keep_their_promises_for_the_study_where_either_score_may_raise_the_alarm():
+    strongest, overall, labels = studies()
+    found = fit_study_thresholds(strongest, overall, labels)
+    out, balanced, into = (
+        rates(at, strongest, overall, labels) for at in (found.rule_out, found.balanced, found.rule_in)
+    )
+    assert out[0] >= 0.95
+    assert into[1] >= 0.95
+    assert sum(balanced) >= max(sum(out), sum(into)) - 0.02
+    assert out[1] > 0.2
+
+
+def test_the_three_points_go_from_cautious_to_strict():
+    found = fit_study_thresholds(*studies())
+    for name in ("level", "overall"):
+        values = [getattr(at, name) for at in (found.rule_out, found.balanced, found.rule_in)]
+        assert values == sorted(values)
+        assert 0 < values[0] < values[2] < 1
+
+
+def test_separable_studies_put_all_points_between_the_classes():
+    found = fit_study_thresholds([0.1, 0.2, 0.5, 0.9], [0.3, 0.1, 0.7, 0.4], [0, 0, 1, 1])
+    for at in (found.rule_out, found.balanced, found.rule_in):
+        assert rates(at, np.array([0.2, 0.5]), np.array([0.3, 0.4]), np.array([0, 1])) == (1.0, 1.0)
+
+
+def test_scores_that_tell_nothing_leave_rule_out_calling_every_study():
+    found = fit_study_thresholds([0.5] * 8, [0.5] * 8, [0, 1] * 4)
+    assert rates(found.rule_out, np.full(8, 0.5), np.full(8, 0.5), np.array([0, 1] * 4))[0] == 1.0

@@ -265,7 +265,7 @@ def test_studies_in_part_keep_neighbouring_levels_and_are_never_empty():
     assert (present.sum(1) >= 1).all()
 
 
-def test_rule_in_keeps_the_specificity_of_the_study_where_any_level_may_raise_the_alarm():
+def test_operating_points_keep_their_promises_for_the_study_where_any_level_may_raise_the_alarm():
     rng = np.random.default_rng(2)
     truth = rng.random((400, 7)) < 0.09
     levels = rng.normal(-2, 1, (400, 2, 7)) + 2.5 * truth[:, None]
@@ -275,7 +275,10 @@ def test_rule_in_keeps_the_specificity_of_the_study_where_any_level_may_raise_th
     at = points["rule_in"]
     called = (p >= at.level).any(1) | (whole >= at.overall)
     assert (~called[~truth.any(1)]).mean() >= 0.95
-    assert points["rule_out"].level <= points["balanced"].level <= at.level
+    cautious = points["rule_out"]
+    called = (p >= cautious.level).any(1) | (whole >= cautious.overall)
+    assert called[truth.any(1)].mean() >= 0.95
+    assert cautious.level <= points["balanced"].level <= at.level
     assert {point.min_margin for point in points.values()} == {0.25}
 
 

@@ -16,6 +16,8 @@ from cspine.volume import FloatArray
 
 PRIOR_STRENGTH: Final = 1e-2
 """Pull of the fit towards temperature 1 and bias 0; keeps it finite where the classes separate perfectly."""
+YOUDEN_SLACK: Final = 0.02
+"""Sums of sensitivity and specificity that differ by no more count as equal."""
 CLIP: Final = 1e-3
 """No probability is nearer than this to 0 or 1: no held-out set of ours could show that it should be."""
 
@@ -104,41 +106,79 @@ def specificity_at(probabilities: ArrayLike, labels: ArrayLike, threshold: float
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Probabilities from which a fracture is called present, least to most demanding.
+    """Probabilities from which a fracture is called present.
 
     Attributes:
-        rule_out: the highest that keeps the wanted sensitivity, never above `balanced`.
-        balanced: the one with the largest sensitivity + specificity (Youden).
-        rule_in: the lowest that reaches the wanted specificity, never below `balanced`.
+        level: in any one level.
+        overall: in the spine as a whole.
     """
 
-    rule_out: float
-    balanced: float
-    rule_in: float
+    level: float
+    overall: float
 
 
-def fit_thresholds(
-    probabilities: ArrayLike, labels: ArrayLike, *, sensitivity: float = 0.95, specificity: float = 0.95
-) -> Thresholds:
-    """Choose the three thresholds on held-out cases.
+@dataclass(frozen=True)
+class StudyThresholds:
+    """Three pairs of thresholds, least to most demanding.
+
+    Attributes:
+        rule_out: the highest that keep the wanted sensitivity of the study.
+        balanced: those with the largest sensitivity + specificity of the study (Youden); of nearly equal ones
+            the most sensitive, for a few hundred studies cannot tell them apart and a miss costs more.
+        rule_in: the lowest that reach the wanted specificity of the study.
+    """
+
+    rule_out: Thresholds
+    balanced: Thresholds
+    rule_in: Thresholds
+
+
+def fit_study_thresholds(
+    strongest: ArrayLike,
+    overall: ArrayLike,
+    labels: ArrayLike,
+    *,
+    sensitivity: float = 0.95,
+    specificity: float = 0.95,
+) -> StudyThresholds:
+    """Choose thresholds by what they do to whole studies.
+
+    A study is called present when one level or the spine as a whole is, so neither threshold can be chosen
+    alone: a threshold that is right for one vertebra raises a false alarm in most studies of seven. Of all
+    pairs those are tried in which both alone would flag the same part of the studies without fracture.
+
+    Args:
+        strongest: (S,) largest probability of a level in each study.
+        overall: (S,) probability of the spine as a whole.
+        labels: (S,) 1 for a study with a fracture.
+        sensitivity: what rule-out promises on these studies.
+        specificity: what rule-in promises on them.
 
     Raises:
         ValueError: the labels are all alike, the shapes differ, or a probability is not finite.
     """
-    p, y = _pairs(probabilities, labels)
-    candidates = _between(p)
-    sens = np.array([(p[y == 1] >= t).mean() for t in candidates])
-    spec = np.array([(p[y == 0] < t).mean() for t in candidates])
-    balanced = float(candidates[np.argmax(sens + spec)])
-    rule_out = float(candidates[sens >= sensitivity].max())
-    rule_in = float(candidates[spec >= specificity].min())
-    return Thresholds(min(rule_out, balanced), balanced, max(rule_in, balanced))
+    p, y = _pairs(strongest, labels)
+    q, _ = _pairs(overall, labels)
+    negatives = int((y == 0).sum())
+    pairs = [
+        Thresholds(_flagging(p, p[y == 0], count), _flagging(q, q[y == 0], count))
+        for count in range(negatives + 1)
+    ]
+    called = np.array([(p >= pair.level) | (q >= pair.overall) for pair in pairs])
+    sens, spec = called[:, y == 1].mean(1), 1 - called[:, y == 0].mean(1)
+    # From the strictest pair to the most generous one; the last one calls every study present.
+    enough = np.flatnonzero(sens >= sensitivity)
+    rule_out = int(enough[0]) if len(enough) else negatives
+    balanced = int(np.flatnonzero(sens + spec >= (sens + spec).max() - YOUDEN_SLACK)[-1])
+    rule_in = int(np.flatnonzero(spec >= specificity)[-1])
+    return StudyThresholds(pairs[max(rule_out, balanced)], pairs[balanced], pairs[min(rule_in, balanced)])
 
 
-def _between(p: FloatArray) -> FloatArray:
-    """Thresholds half-way between neighbouring probabilities, and one beyond each end."""
-    values = np.unique(p)
-    return np.concatenate([[values[0] / 2], (values[1:] + values[:-1]) / 2, [(values[-1] + 1) / 2]])
+def _flagging(scores: FloatArray, negatives: FloatArray, count: int) -> float:
+    """The lowest useful threshold that flags no more than the `count` highest of the negatives."""
+    low = float(np.sort(negatives)[::-1][count]) if count < len(negatives) else 0.0
+    above = scores[scores > low]
+    return (low + (float(above.min()) if len(above) else 1.0)) / 2
 
 
 def _pairs(

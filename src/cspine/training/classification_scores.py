@@ -24,7 +24,7 @@ from cspine.models.calibration import (
     Calibration,
     expected_calibration_error,
     fit_calibration,
-    fit_thresholds,
+    fit_study_thresholds,
     roc_auc,
 )
 from cspine.models.classifier import FractureClassifier
@@ -38,8 +38,6 @@ TEST_SEED: Final = 3_000_000
 """First seeds of the necks, from FIRST_SEED or the recipe's seed on."""
 STEADY: Final = 0.99
 """Part of the right decisions on held-out necks whose spread is within the operating points' max_spread."""
-STUDY_SPECIFICITY: Final = 0.95
-"""Rule-in promises it for the study too, where seven levels and the spine could each raise a false alarm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,15 @@ def calibrate(bundle: Path, folder: Path, device: torch.device) -> None:
         ModelError: the bundle does not load.
         OutputError: the metadata cannot be written.
     """
-    scored = score(_load(bundle, device), folder)
+    write_calibration(bundle, score(_load(bundle, device), folder))
+
+
+def write_calibration(bundle: Path, scored: Scored) -> None:
+    """Fit temperatures, biases and operating points on scored necks, into the metadata of the bundle.
+
+    Raises:
+        OutputError: the metadata cannot be written.
+    """
     level = fit_calibration(scored.levels.mean(1).ravel(), scored.fractured.ravel())
     overall = fit_calibration(scored.overall.mean(1), scored.any_fractured)
     metadata = read_json(bundle, METADATA)
@@ -104,23 +110,12 @@ def operating_points(
 ) -> dict[str, OperatingPoint]:
     """Rule-out, balanced and rule-in, on calibrated scores."""
     levels, whole = level(scored.levels.mean(1)), overall(scored.overall.mean(1))
-    truth, any_truth = scored.fractured, scored.any_fractured
-    of_level = fit_thresholds(levels.ravel(), truth.ravel())
-    of_whole = fit_thresholds(whole, any_truth)
-    right = (levels >= of_level.balanced) == truth
+    fitted = fit_study_thresholds(levels.max(1), whole, scored.any_fractured)
+    right = (levels >= fitted.balanced.level) == scored.fractured
     max_spread = round(float(np.quantile(level(scored.levels).std(1)[right], STEADY)), 4)
-    # A study is called present when one level or the spine is: each may raise half of the false alarms.
-    half = (1 + STUDY_SPECIFICITY) / 2
-    strict_level = fit_thresholds(levels.max(1), any_truth, specificity=half).rule_in
-    strict_whole = fit_thresholds(whole, any_truth, specificity=half).rule_in
-    pairs = {
-        "rule_out": (of_level.rule_out, of_whole.rule_out),
-        "balanced": (of_level.balanced, of_whole.balanced),
-        "rule_in": (max(of_level.rule_in, strict_level), max(of_whole.rule_in, strict_whole)),
-    }
     return {
-        name: OperatingPoint(round(a, 4), round(b, 4), min_margin, max_spread)
-        for name, (a, b) in pairs.items()
+        name: OperatingPoint(round(at.level, 4), round(at.overall, 4), min_margin, max_spread)
+        for name, at in vars(fitted).items()
     }
 
 
@@ -148,15 +143,13 @@ def evaluate(
     write_metrics(bundle, folder, Path(output) / "metrics.json", device)
 
 
-def measure(bundle: str | Path, folder: str | Path, device: str = "auto") -> dict[str, Any]:
-    """Measure a trained and calibrated bundle on the necks of a folder.
+def measure(classifier: FractureClassifier, scored: Scored) -> dict[str, Any]:
+    """Measure a calibrated classifier on scored necks.
 
     Returns:
         Counts, AUC, calibration error, and sensitivity and specificity of levels and studies at each
         operating point.
     """
-    classifier = _load(Path(bundle), pick_device(device))
-    scored = score(classifier, Path(folder))
     probabilities, overall = classifier.calibrated(scored.levels.mean(1), scored.overall.mean(1))
     truth, any_truth = scored.fractured, scored.any_fractured
     points = {
@@ -178,8 +171,9 @@ def measure(bundle: str | Path, folder: str | Path, device: str = "auto") -> dic
 
 
 def write_metrics(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
-    """Write what `measure` finds to a JSON file."""
-    _write_json(measure(bundle, folder, device), Path(output))
+    """Score the necks of a folder and write what `measure` finds to a JSON file."""
+    classifier = _load(Path(bundle), pick_device(device))
+    _write_json(measure(classifier, score(classifier, Path(folder))), Path(output))
 
 
 def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
