@@ -31,7 +31,7 @@ def need_service(name: str, found: object) -> None:
     """Skip without the service `name`, or fail where services are required (CSPINE_REQUIRE_SERVICES=1)."""
     if found:
         return
-    message = f"service '{name}' is not installed (scripts/install-services installs it)"
+    message = f"service '{name}' is not installed (tests/install-services.sh installs it)"
     if os.environ.get("CSPINE_REQUIRE_SERVICES") == "1":
         pytest.fail(message)
     pytest.skip(message)
