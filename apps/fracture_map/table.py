@@ -10,8 +10,8 @@ _STYLES: Final = {"present": "bold red", "absent": "green", "undetermined": "yel
 _WORDS: Final = {
     "complete_no_findings": "All levels were analysed; no fracture was found.",
     "complete_findings": "All levels were analysed; a fracture is suspected.",
-    "partial_no_findings": "No fracture was found, but not every level could be decided.",
-    "partial_findings": "A fracture is suspected; not every level could be decided.",
+    "partial_no_findings": "No fracture was found, but not every level could be assessed completely.",
+    "partial_findings": "A fracture is suspected; not every level could be assessed completely.",
     "failed": "The study could not be analysed.",
 }
 

@@ -157,7 +157,10 @@ class StudyFindings:
         """How the analysis went, derived from the levels."""
         if self.failure is not None or all(f.probability is None for f in self.levels):
             return Outcome.FAILED
-        partial = any(f.decision is Decision.UNDETERMINED for f in self.levels)
+        partial = any(
+            f.decision is Decision.UNDETERMINED or f.visibility is not Visibility.COMPLETE
+            for f in self.levels
+        )
         if (
             any(f.decision is Decision.PRESENT for f in self.levels)
             or self.overall.decision is Decision.PRESENT

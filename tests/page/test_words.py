@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from cspine.anatomy import Vertebra
-from cspine.findings import ModelVersion, OperatingPoint, StudyFindings
+from cspine.findings import ModelVersion, OperatingPoint, Outcome, StudyFindings
 from cspine.page import words
 from cspine.volume import Grid
 
@@ -48,6 +48,14 @@ def test_levels_outside_the_image_are_named_and_never_called_free_of_fracture(ma
     assert words.second_sentence(findings) == "C4–C7 are not in the image."  # noqa: RUF001
     assert words.status(findings.level(Vertebra.C7)) == "Not in the image"
     assert words.reasons(findings) == []
+
+
+def test_a_fractured_level_that_the_image_cuts_is_not_said_to_be_seen_completely(make_neck, found):
+    cut = make_neck(Grid((64, 96, 84), [[0, 0, 0.9, -38], [0, 1.1, 0, -55], [2.0, 0, 0, -164], [0, 0, 0, 1]]))
+    findings = found(cut, *[0.9] * 7)
+    assert words.status(findings.level(Vertebra.C7)) == "Fracture suspected, partly in the image"
+    assert words.second_sentence(findings) == "C7 is only partly in the image."
+    assert findings.outcome is Outcome.PARTIAL_FINDINGS
 
 
 def test_levels_that_share_a_reason_are_told_together(neck, found):

@@ -90,8 +90,13 @@ def verdict(findings: StudyFindings) -> str:
 
 
 def second_sentence(findings: StudyFindings) -> str:
-    """What stands under the headline of an analysed study: the levels about which nothing certain is said."""
+    """What stands under the headline of an analysed study: the levels that were not assessed completely."""
     missing = [f.level for f in findings.levels if f.visibility is Visibility.ABSENT]
+    cut = [
+        f.level
+        for f in findings.levels
+        if f.visibility is Visibility.PARTIAL and f.decision is not Decision.UNDETERMINED
+    ]
     open_levels = [
         f.level
         for f in findings.levels
@@ -100,6 +105,8 @@ def second_sentence(findings: StudyFindings) -> str:
     parts = []
     if open_levels:
         parts.append(f"{level_list(open_levels)} {_is(open_levels)} undetermined.")
+    if cut:
+        parts.append(f"{level_list(cut)} {_is(cut)} only partly in the image.")
     if missing:
         parts.append(f"{level_list(missing)} {_is(missing)} not in the image.")
     return " ".join(parts) or "All seven levels were seen completely and assessed."
