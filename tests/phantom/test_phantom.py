@@ -51,6 +51,27 @@ def test_levels_follow_each_other_twelve_to_twentytwo_millimetres_apart(profile)
         assert steps.max() <= 22.0
 
 
+def test_taller_bodies_have_thinner_discs_and_leave_the_levels_where_they_are():
+    heights, centers = [], []
+    for share in (0.93, 1.14):
+        neck = sample_neck(4, replace(NEVER, body_share=(share, share)))
+        c4, c5 = neck.bones["C4"], neck.bones["C5"]
+        assert c4.landmarks is not None
+        heights.append(2 * c4.landmarks.body[2])
+        centers.append(np.linalg.norm(c4.center_lps_mm - c5.center_lps_mm))
+    assert heights[1] == pytest.approx(heights[0] * 1.14 / 0.93)
+    assert centers[1] == pytest.approx(centers[0])
+
+
+def test_a_calcification_is_recorded_beside_its_level():
+    for seed in range(6):
+        neck = sample_neck(seed, replace(NEVER, calcifications=1.0))
+        found = [c for c in neck.confounders if c.kind is ConfounderKind.CALCIFICATION]
+        assert 1 <= len({c.level for c in found}) == len(found)
+        none = sample_neck(seed, replace(NEVER, calcifications=0.0))
+        assert ConfounderKind.CALCIFICATION not in {c.kind for c in none.confounders}
+
+
 def test_a_full_view_shows_every_level_inside_its_box(upright):
     for seed in range(4):
         neck = sample_neck(seed, NEVER)
@@ -125,11 +146,13 @@ def test_fractured_bone_is_darker_along_a_wide_crack(upright):
 
 
 def test_confounders_change_the_image_but_never_the_fracture_mask(upright):
-    every = replace(NEVER, vessel_channels=(1.0, 1.0), old_lines=1.0, ossicles=1.0, schmorl=1.0)
+    every = replace(
+        NEVER, vessel_channels=(1.0, 1.0), old_lines=1.0, ossicles=1.0, schmorl=1.0, calcifications=1.0
+    )
     none = replace(every, degeneration=(0.0, 0.0))
     neck = sample_neck(3, replace(every, degeneration=(1.0, 1.0)))
     kinds = {confounder.kind for confounder in neck.confounders}
-    assert kinds == set(ConfounderKind) - {ConfounderKind.CALCIFICATION}
+    assert kinds == set(ConfounderKind)
     assert ConfounderKind.OSTEOPHYTE not in {c.kind for c in sample_neck(3, none).confounders}
     bones = {
         name: replace(bone, additions=(), dents=(), channels=(), lines=())

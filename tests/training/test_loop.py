@@ -7,6 +7,7 @@ import torch
 
 from cspine.errors import InputError, ModelError, UsageError
 from cspine.training import Plan, Task, fit
+from cspine.training.checkpoint import load_weights
 
 CPU = torch.device("cpu")
 
@@ -106,3 +107,22 @@ def test_each_checkpoint_is_announced_after_it_was_written(tmp_path: Path):
 def test_tensorboard_events_are_written_where_asked_for(tmp_path: Path):
     fit(task(), Plan(steps=2, log_steps=1, tensorboard=True), tmp_path, CPU)
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_weights_of_another_architecture_are_refused_by_what_differs(tmp_path: Path):
+    torch.save(torch.nn.Conv3d(1, 3, 5).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"another architecture than this Sequential: '0\.bias' is missing"):
+        load_weights(network(), tmp_path / "other.pt")
+
+
+def test_weights_of_other_sizes_are_refused_by_the_first_one(tmp_path: Path):
+    smaller = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 3, padding=1), torch.nn.Conv3d(2, 1, 1))
+    torch.save(smaller.state_dict(), tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"'0\.bias' is \(2,\) instead of \(3,\)"):
+        load_weights(network(), tmp_path / "other.pt")
+
+
+def test_a_file_that_holds_no_weights_is_named(tmp_path: Path):
+    (tmp_path / "other.pt").write_bytes(b"text")
+    with pytest.raises(ModelError, match=r"other\.pt' cannot be read as a file of weights"):
+        load_weights(network(), tmp_path / "other.pt")

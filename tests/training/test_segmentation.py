@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cspine.datasets.phantom_spines import (
     render_sample,
     windowed,
     write_samples,
+    written_by_thread,
 )
 from cspine.errors import InputError
 from cspine.training.augment import Augmentation
@@ -77,6 +79,18 @@ def test_a_process_of_its_own_writes_samples_while_training_waits(tmp_path: Path
         assert samples.available() == 2
 
 
+def test_a_thread_writes_the_same_samples_and_stops_with_the_training(tmp_path: Path):
+    samples = SampleFolder(tmp_path / "made", 0, 10**6)
+    with written_by_thread(samples, SPEC, "cpu") as is_alive:
+        deadline = time.monotonic() + 120
+        while samples.available() < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert is_alive()
+    assert not is_alive()
+    assert 2 <= samples.available() < 100
+    assert np.array_equal(samples.read(1), render_sample(1, SPEC))
+
+
 def test_phantoms_that_cannot_be_made_end_the_wait(tmp_path: Path):
     spec = SampleSpec(SPEC.grid, SPEC.shape, anatomy=str(tmp_path / "no meshes here"))
     with (
@@ -87,7 +101,9 @@ def test_phantoms_that_cannot_be_made_end_the_wait(tmp_path: Path):
 
 
 def test_without_augmentation_a_patch_is_the_middle_of_the_sample(sample: np.ndarray):
-    image, labels = STILL(sample, (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(0))
+    image, labels = STILL(
+        torch.from_numpy(sample), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(0)
+    )
     window = (slice(4, 36), slice(8, 24), slice(4, 20))
     assert np.array_equal(labels.numpy(), sample[1][window])
     assert np.allclose(image.numpy() * 255, sample[0][window], atol=0.01)
@@ -97,7 +113,9 @@ def test_image_and_labels_move_together(sample: np.ndarray):
     marked = np.stack([np.where(sample[1] > 0, 255, 0).astype(np.uint8), sample[1]])
     moved = Augmentation(cut_ends=0, noise=0, blur=0, sharpen=0, gamma=(1, 1), gain=(1, 1), shift=(0, 0))
     for seed in range(4):
-        image, labels = moved(marked, (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed))
+        image, labels = moved(
+            torch.from_numpy(marked), (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed)
+        )
         bone = labels > 0
         assert image[bone].mean() > 0.6
         assert image[~bone].mean() < 0.05
@@ -106,7 +124,7 @@ def test_image_and_labels_move_together(sample: np.ndarray):
 def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.ndarray):
     full = np.stack([np.full_like(sample[0], 200), np.full_like(sample[1], 8)])
     cut = Augmentation(cut_ends=1.0, noise=0.0, shift_mm=(0, 0, 0), scale=(1, 1))
-    image, labels = cut(full, (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2))
+    image, labels = cut(torch.from_numpy(full), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2))
     bare = (labels == 0).all(-1).all(-1)
     assert bare.any()
     assert not bare.all()

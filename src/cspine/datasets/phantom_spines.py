@@ -1,16 +1,17 @@
 """Synthetic necks on a model's grid, with their labels, kept on disk as bytes.
 
-Rendering takes longer than a training step, so samples are rendered once, by a process of their own while
-training already runs, and read many times. Each file is one sample: uint8 (2, slices, rows, columns), image
-and labels; 0 and 255 of the image are the ends of the bundle's window.
+Rendering takes longer than a training step, so samples are rendered once while training already runs, and
+read many times: on a GPU by a thread of the training process, on the CPU by a process of their own. Each
+file is one sample: uint8 (2, slices, rows, columns), image and labels; 0 and 255 of the image are the
+ends of the bundle's window.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ from cspine.errors import InputError
 from cspine.volume import FloatArray, Grid
 
 if TYPE_CHECKING:
+    import torch
+
     from cspine.phantom import Anatomy
 
 log = logging.getLogger(__name__)
@@ -69,8 +72,8 @@ def spl_grid(
     return Grid(shape, affine)
 
 
-def render_sample(seed: int, spec: SampleSpec) -> Sample:
-    """Render the sample of one seed: uint8 (2, slices, rows, columns), image and labels."""
+def render_sample(seed: int, spec: SampleSpec, device: str | torch.device = "cpu") -> Sample:
+    """Render the sample of one seed on a device: uint8 (2, slices, rows, columns), image and labels."""
     from cspine.phantom import DEFAULT, SHIFTED, render, sample_neck, sample_scanner
 
     rng = np.random.default_rng([seed, 0x5A3])
@@ -82,7 +85,8 @@ def render_sample(seed: int, spec: SampleSpec) -> Sample:
     if empty:
         # Only the chest or only the head is left in view.
         center[2] += (-1 if low_end else 1) * rng.uniform(0.25, 0.5) * spec.shape[0] * spec.grid.pixdim_mm[0]
-    image = render(neck, spl_grid(spec.shape, spec.grid.pixdim_mm, center), sample_scanner(seed, profile))
+    grid = spl_grid(spec.shape, spec.grid.pixdim_mm, center)
+    image = render(neck, grid, sample_scanner(seed, profile), device=device)
     sample = np.stack([windowed(image.hu.cpu().numpy(), spec.grid.window_hu), image.labels.cpu().numpy()])
     return without_cervical(sample, rng, low_end=low_end) if empty else sample
 
@@ -172,11 +176,10 @@ def sample_path(folder: Path, seed: int) -> Path:
     return folder / f"{seed:07d}.npy"
 
 
-def write_samples(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:
+def write_samples(
+    folder: Path, seeds: Sequence[int], spec: SampleSpec, device: str | torch.device = "cpu"
+) -> None:
     """Render every seed whose file is not there yet; a file appears whole or not at all."""
-    import torch
-
-    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         path = sample_path(folder, seed)
@@ -184,12 +187,15 @@ def write_samples(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:
             continue
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.save(file, render_sample(seed, spec))
+            np.save(file, render_sample(seed, spec, device))
         part.replace(path)
 
 
 def _write_quietly(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:
+    import torch
+
     os.nice(NICENESS)
+    torch.set_num_threads(1)
     parent = os.getppid()
     for seed in seeds:
         if os.getppid() != parent:  # training was killed
@@ -233,25 +239,78 @@ class SampleFolder:
 
 
 @contextmanager
-def being_written(samples: SampleFolder, spec: SampleSpec, at_least: int) -> Iterator[None]:
-    """Have the samples rendered by a process of their own; enter once `at_least` of them are there.
+def being_written(
+    samples: SampleFolder, spec: SampleSpec, at_least: int, device: str | torch.device = "cpu"
+) -> Iterator[None]:
+    """Have the samples rendered while the body runs; enter once `at_least` of them are there.
+
+    Args:
+        samples: which, and where they are kept.
+        spec: what they show.
+        at_least: how many the body needs to begin with.
+        device: where to render: "cpu" in a process of its own, a GPU in a thread of this one.
 
     Raises:
-        InputError: the process ended before they were.
+        InputError: rendering ended before they were there.
     """
-    import multiprocessing
     import time
+
+    needed = min(at_least, samples.count)
+    with _writer(samples, spec, device) as is_alive:
+        while samples.available() < needed:
+            if not is_alive() and samples.available() < needed:
+                raise InputError("The phantoms could not be made: see the messages above.")
+            time.sleep(WAIT_S)
+        yield
+
+
+def _writer(
+    samples: SampleFolder, spec: SampleSpec, device: str | torch.device
+) -> AbstractContextManager[Callable[[], bool]]:
+    import torch
+
+    on_cpu = torch.device(device).type == "cpu"
+    return written_by_process(samples, spec) if on_cpu else written_by_thread(samples, spec, device)
+
+
+@contextmanager
+def written_by_process(samples: SampleFolder, spec: SampleSpec) -> Iterator[Callable[[], bool]]:
+    """Have the samples rendered on the CPU by a process of its own; gives whether it still runs."""
+    import multiprocessing
 
     process = multiprocessing.get_context("spawn").Process(
         target=_write_quietly, args=(samples.folder, samples.seeds, spec), daemon=True
     )
     process.start()
     try:
-        while samples.available() < min(at_least, samples.count):
-            if not process.is_alive() and samples.available() < min(at_least, samples.count):
-                raise InputError("The phantoms could not be made: see the messages above.")
-            time.sleep(WAIT_S)
-        yield
+        yield process.is_alive
     finally:
         process.terminate()
         process.join()
+
+
+@contextmanager
+def written_by_thread(
+    samples: SampleFolder, spec: SampleSpec, device: str | torch.device
+) -> Iterator[Callable[[], bool]]:
+    """Have the samples rendered on a device by a thread of this process; gives whether it still runs.
+
+    Another process would need a CUDA context and memory of its own, and the kernels of two take turns.
+    """
+    from threading import Event, Thread
+
+    enough = Event()
+
+    def write() -> None:
+        for seed in samples.seeds:
+            if enough.is_set():
+                return
+            write_samples(samples.folder, [seed], spec, device)
+
+    thread = Thread(target=write, name="phantoms", daemon=True)
+    thread.start()
+    try:
+        yield thread.is_alive
+    finally:
+        enough.set()
+        thread.join()

@@ -75,9 +75,10 @@ class Column:
 
     def build(self) -> dict[str, Bone]:
         """The bones in place, intact: C1..T3, skull, and what else the template has."""
-        scales = {name: self._scale(name) for name in COLUMN}
+        heights = {name: self.size * self.draw(self.profile.level_jitter) for name in COLUMN}
+        scales = {name: self._scale(name, heights[name]) for name in COLUMN}
         rotations = self._rotations()
-        centers = self._centers(scales, rotations)
+        centers = self._centers(heights, scales, rotations)
         bones = {name: self._vertebra(name, rotations[name], centers[name], scales[name]) for name in COLUMN}
         skull = self._skull(bones["C1"])
         bones["skull"] = skull
@@ -86,8 +87,8 @@ class Column:
                 bones[name] = replace(skull, name=name, label=0, shape=shape)
         return bones
 
-    def _scale(self, name: str) -> FloatArray:
-        along = self.size * self.draw(self.profile.level_jitter) * self.draw(self.profile.body_share)
+    def _scale(self, name: str, height: float) -> FloatArray:
+        along = height * self.draw(self.profile.body_share)
         wide = self.width * self.draw((0.97, 1.03))
         depth = self.width * self.draw((0.95, 1.05))
         if name == "C1":
@@ -120,13 +121,16 @@ class Column:
         return float(np.clip(self.rng.normal(0, (high - low) / 5), low, high))
 
     def _centers(
-        self, scales: Mapping[str, FloatArray], rotations: Mapping[str, FloatArray]
+        self,
+        heights: Mapping[str, float],
+        scales: Mapping[str, FloatArray],
+        rotations: Mapping[str, FloatArray],
     ) -> dict[str, FloatArray]:
         """From C2 down, each body below the one before it; then C4 goes near the origin."""
         centers = {"C2": np.zeros(3)}
         fused = self.rng.random() < self.profile.fused_c2_c3
         for upper, lower in pairwise(COLUMN[1:]):
-            pitch = 0.5 * (self._pitch(upper, scales) + self._pitch(lower, scales))
+            pitch = 0.5 * (self._pitch(upper, heights) + self._pitch(lower, heights))
             pitch -= self._height_lost(lower, scales)
             pitch *= 0.84 if fused and upper == "C2" else 1.0
             limit = LEVEL_MM if lower.startswith("C") else (LEVEL_MM[0], 30.0)
@@ -138,8 +142,9 @@ class Column:
         shift = self.rng.normal(0, 2, 3) - centers["C4"]
         return {name: center + shift for name, center in centers.items()}
 
-    def _pitch(self, name: str, scales: Mapping[str, FloatArray]) -> float:
-        return self.template.vertebrae[name].pitch_mm * float(scales[name][2])
+    def _pitch(self, name: str, heights: Mapping[str, float]) -> float:
+        own = NOMINAL_PITCH_MM / self.template.pitch_mm
+        return self.template.vertebrae[name].pitch_mm * heights[name] * own
 
     def _height_lost(self, name: str, scales: Mapping[str, FloatArray]) -> float:
         plan = self.plans.get(Vertebra[name]) if name in Vertebra.__members__ else None

@@ -99,16 +99,17 @@ def sample_neck(seed: int, profile: PhantomProfile = DEFAULT, *, anatomy: Anatom
     for vertebra, plan in plans.items():
         bones[vertebra.name], fracture = _broken(rng, bones[vertebra.name], vertebra, plan)
         fractures.append(fracture)
+    rods, calcified = draw_rods(rng, profile, bones, jaw="hyoid" in bones)
     path = np.stack([bones[name].center_lps_mm for name in (*reversed(COLUMN), "skull")])
     path[-1] = bones["C1"].center_lps_mm + np.array([0.0, 0.0, 18.0])
     return Neck(
         seed=seed,
         source=template.source,
         bones=bones,
-        rods=draw_rods(rng, profile, bones, jaw="hyoid" in bones),
+        rods=rods,
         tissue=draw_tissue(rng, profile, path),
         fractures=tuple(fractures),
-        confounders=tuple(confounders),
+        confounders=(*confounders, *calcified),
     )
 
 

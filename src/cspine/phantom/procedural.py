@@ -1,8 +1,12 @@
 """Built-in anatomy: vertebrae made of simple solids in the proportions of published morphometry.
 
-Means after Panjabi et al., Spine 1991;16:861-869 (C2-C7) and 1991;16:888-901 (thoracic), the atlas after
-Christensen et al., Spine 2007;32:844-848, the dens after Schaffler et al., Spine 1992;17:738-743. Only
-proportions matter: every neck scales each level anew.
+The proportions are approximate. They follow Panjabi et al., Spine 1991;16:861-869 (middle and lower
+cervical) and 16:888-901 (thoracic), from memory: the tables were not at hand. They were checked against
+abstracts that state their means (mm): typical cervical vertebrae, Eur J Anat 2020;24:9-15 (body depth
+14.8-15.6, width 19.9-23.2, height 10.9, canal 12.3 x 22.0); atlas, Patel and Gupta, Int J Res Med Sci
+(width 71.2, canal 28.2 x 26.6); dens, Kulkarni et al., Indian J Orthop 2013;47:250-254 (11.5 x 9.9) and
+Vasilopoulos et al., Cureus 2020;12:e7372 (height 19.1 in men, 16.8 in women). The spread of each size
+covers these; every neck scales each level anew.
 """
 
 from __future__ import annotations
@@ -206,8 +210,8 @@ def _varied(s: Proportions, rng: np.random.Generator) -> Proportions:
         return float(value * rng.uniform(1 - by, 1 + by))
 
     return Proportions(
-        body=(v(s.body[0], 0.08), v(s.body[1], 0.07), v(s.body[2], 0.05)),
-        canal=(v(s.canal[0], 0.07), v(s.canal[1], 0.09)),
+        body=(v(s.body[0], 0.1), v(s.body[1], 0.1), v(0.95 * s.body[2], 0.09)),
+        canal=(v(s.canal[0], 0.1), v(0.95 * s.canal[1], 0.12)),
         pillar_x=v(s.pillar_x, 0.05),
         side_x=v(s.side_x, 0.07),
         spinous=(v(s.spinous[0], 0.25), v(s.spinous[1], 0.5)),
@@ -227,11 +231,11 @@ def _vertebra(name: str, variant: int) -> VertebraShape:
         half = _subaxial(points, s)
     elif name == "C2":
         y, z, pitch, body = (-14.0, 50.0), (-20.0, 33.0), 19.0, (8.6, 7.6, 8.6)
-        stretch = torch.tensor(rng.uniform(0.94, 1.06, 3), dtype=torch.float32)
+        stretch = torch.tensor(rng.uniform(0.94, 1.1, 3), dtype=torch.float32)
         half = _axis(half_grid(33.0, y, z, SPACING_MM) * stretch)
     else:
         y, z, pitch, body = (-20.0, 40.0), (-15.0, 15.0), 16.0, (7.6, 10.0, 8.0)
-        stretch = torch.tensor(rng.uniform(0.95, 1.05, 3), dtype=torch.float32)
+        stretch = torch.tensor(rng.uniform(0.95, 1.18, 3), dtype=torch.float32)
         half = _atlas(half_grid(47.0, y, z, SPACING_MM) * stretch)
     sdf = mirrored(half, y[0], z[0], SPACING_MM)
     return VertebraShape(sdf, measure(sdf, body, ring=name == "C1"), pitch)

@@ -17,14 +17,15 @@ FRACTURE_LEVEL_WEIGHTS: Final[Mapping[int, float]] = {1: 10, 2: 20, 3: 5, 4: 7, 
 class PhantomProfile:
     """Ranges (low, high) of everything that varies; drawn uniformly unless the name says otherwise.
 
-    Lengths in mm, angles in degrees, densities in HU; probabilities in [0, 1].
+    Lengths in mm, angles in degrees, densities in HU; probabilities in [0, 1]. `body_share` stretches a
+    vertebra within its level: above 1 the disc below it is thinner.
     """
 
     # Anatomy
-    level_height_mm: Range = (12.8, 21.2)
+    level_height_mm: Range = (12.8, 21.4)
     level_jitter: Range = (0.93, 1.07)
     width_scale: Range = (0.9, 1.12)
-    body_share: Range = (0.92, 1.2)
+    body_share: Range = (0.93, 1.14)
     lordosis_deg: Range = (-18.0, 48.0)
     pitch_deg: Range = (-14.0, 14.0)
     roll_deg: Range = (-9.0, 9.0)
@@ -42,8 +43,8 @@ class PhantomProfile:
     shape_variants: int = 8
     # Bone
     cortex_hu: Range = (550.0, 1400.0)
-    cortex_mm: Range = (0.5, 2.0)
-    marrow_hu: Range = (90.0, 520.0)
+    cortex_mm: Range = (0.5, 2.6)
+    marrow_hu: Range = (90.0, 600.0)
     marrow_texture_hu: Range = (15.0, 120.0)
     osteopenia: float = 0.2
     # Soft tissue and surroundings
@@ -81,7 +82,7 @@ class PhantomProfile:
     noise_correlation_mm: Range = (0.25, 1.1)
     streak_hu: Range = (0.0, 90.0)
     motion: float = 0.1
-    metal: float = 0.07
+    metal: float = 0.12
     gain: Range = (0.92, 1.1)
     shift_hu: Range = (-25.0, 25.0)
     bias_hu: Range = (0.0, 25.0)
@@ -110,6 +111,6 @@ SHIFTED: Final = replace(
     noise_correlation_mm=(0.5, 1.4),
     streak_hu=(30.0, 140.0),
     motion=0.2,
-    metal=0.12,
+    metal=0.2,
 )
 """A domain that training never saw: other anatomy ranges, kernels and noise."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from cspine.phantom.profile import DEFAULT, PhantomProfile
-from cspine.volume import Grid
+from cspine.volume import FloatArray, Grid
+
+STREAK_OF_DOUBLE_NOISE_HU: Final = 60.0
+"""Where streaks have this standard deviation, noise is twice as strong as elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Scanner:
         streak_hu: standard deviation of horizontal streaks at the shoulders.
         streak_z_mm: LPS z below which streaks grow.
         motion_mm: in-plane shift of a ghost, 0 for none.
-        metal_lps_mm: a piece of metal, None for none.
+        metal_lps_mm: pieces of metal, fillings and crowns of teeth.
         gain, shift_hu, bias_hu: drift of HU: factor, offset, slowly varying part.
         seed: of the noise.
     """
@@ -40,7 +44,7 @@ class Scanner:
     streak_hu: float
     streak_z_mm: float
     motion_mm: float
-    metal_lps_mm: tuple[float, float, float] | None
+    metal_lps_mm: tuple[tuple[float, float, float], ...]
     gain: float
     shift_hu: float
     bias_hu: float
@@ -51,10 +55,11 @@ def sample_scanner(seed: int, profile: PhantomProfile = DEFAULT) -> Scanner:
     """Draw a scanner; the same seed and profile give the same one."""
     rng = np.random.default_rng([seed, 0x5CA7])
     low, high = profile.thick_mm if rng.random() < profile.thick_slices else profile.slice_thickness_mm
-    metal = None
+    metal: tuple[tuple[float, float, float], ...] = ()
     if rng.random() < profile.metal:
-        spot = rng.normal((0.0, -75.0, 35.0), (25.0, 12.0, 12.0))
-        metal = (float(spot[0]), float(spot[1]), float(spot[2]))
+        row = rng.normal((0.0, -75.0, 38.0), (4.0, 8.0, 12.0))
+        teeth = rng.normal(row, (22.0, 8.0, 4.0), (int(rng.integers(1, 6)), 3))
+        metal = tuple((float(x), float(y), float(z)) for x, y, z in teeth)
     return Scanner(
         slice_thickness_mm=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
         kernel_mm=float(rng.uniform(*profile.kernel_mm)),
@@ -77,8 +82,8 @@ def scan(hu: torch.Tensor, grid: Grid, scanner: Scanner) -> torch.Tensor:
     """Apply a scanner to ideal HU (slices, rows, columns) of a grid; returns float32 HU."""
     generator = torch.Generator().manual_seed(scanner.seed)
     spacing = grid.spacing_mm
-    if scanner.metal_lps_mm is not None:
-        hu = _metal(hu, grid, scanner.metal_lps_mm, generator)
+    for piece_lps_mm in scanner.metal_lps_mm:
+        hu = _metal(hu, grid, piece_lps_mm, generator)
     if scanner.motion_mm > 0:
         steps = max(1, round(scanner.motion_mm / spacing[1]))
         hu = 0.65 * hu + 0.35 * torch.roll(hu, steps, 1)
@@ -137,14 +142,22 @@ def _noise(hu: torch.Tensor, grid: Grid, scanner: Scanner, generator: torch.Gene
     native = (scanner.slice_thickness_mm, 2 * correlation + 0.4, 2 * correlation + 0.4)
     kept = float(np.prod([min(1.0, n / s) for n, s in zip(native, spacing, strict=True)])) ** 0.5
     strength = scanner.noise_hu * kept**scanner.averaging
-    scaled: torch.Tensor = grainy * (strength / grainy.std().clamp_min(1e-3))
+    # Where the shoulders let few photons through there is more of it.
+    starved = 1.0 + _below_shoulders(grid, scanner) * scanner.streak_hu / STREAK_OF_DOUBLE_NOISE_HU
+    by_slice = torch.as_tensor(starved * strength, dtype=hu.dtype, device=hu.device)[:, None, None]
+    scaled: torch.Tensor = grainy * (by_slice / grainy.std().clamp_min(1e-3))
     return scaled
+
+
+def _below_shoulders(grid: Grid, scanner: Scanner) -> FloatArray:
+    """(slices,) from 0 above to 1 below the shoulders."""
+    z = grid.to_lps_mm([[k, grid.shape[1] / 2, grid.shape[2] / 2] for k in range(grid.shape[0])])[:, 2]
+    return np.asarray(1.0 / (1.0 + np.exp(-(scanner.streak_z_mm - z) / 10.0)))
 
 
 def _streaks(hu: torch.Tensor, grid: Grid, scanner: Scanner, generator: torch.Generator) -> torch.Tensor:
     """Nearly horizontal (left-right) stripes that grow below the shoulders."""
-    z = grid.to_lps_mm([[k, grid.shape[1] / 2, grid.shape[2] / 2] for k in range(grid.shape[0])])[:, 2]
-    strength = 1.0 / (1.0 + np.exp(-(scanner.streak_z_mm - z) / 10.0))
+    strength = _below_shoulders(grid, scanner)
     rows = torch.arange(grid.shape[1], dtype=torch.float32)[:, None] * grid.spacing_mm[1]
     columns = torch.arange(grid.shape[2], dtype=torch.float32)[None] * grid.spacing_mm[2]
     total = torch.zeros_like(hu)

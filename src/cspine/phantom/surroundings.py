@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cspine.anatomy import CERVICAL, Vertebra
 from cspine.phantom.bone import Bone
+from cspine.phantom.confounders import Confounder, ConfounderKind
 from cspine.phantom.profile import PhantomProfile
 from cspine.phantom.template import FloatArray
 
@@ -43,9 +45,13 @@ class Rod:
         return np.stack([ends.min(0) - reach, ends.max(0) + reach])
 
 
+Calcified = tuple[Vertebra, Rod]
+"""The level beside which a calcification lies, and the calcification."""
+
+
 def draw_rods(
     rng: np.random.Generator, profile: PhantomProfile, bones: dict[str, Bone], *, jaw: bool
-) -> tuple[Rod, ...]:
+) -> tuple[tuple[Rod, ...], tuple[Confounder, ...]]:
     """Draw the bones around a spine.
 
     Args:
@@ -53,14 +59,19 @@ def draw_rods(
         profile: the ranges.
         bones: the vertebrae in place, C1..T3 and skull.
         jaw: whether the anatomy brings its own mandible and hyoid.
+
+    Returns:
+        The bones, and each level's calcifications, which are no fractures.
     """
     rods = [*_ribs(rng, bones, profile), *_clavicles(rng, bones), *_larynx(rng, bones)]
     rods += _teeth(rng, bones)
     if not jaw:
         rods += _hyoid(rng, bones)
     rods += _distractors(rng, profile)
-    rods += _calcifications(rng, bones, profile)
-    return tuple(rods)
+    calcified = _calcifications(rng, bones, profile)
+    beside = sorted({vertebra for vertebra, _ in calcified})
+    confounders = tuple(Confounder(vertebra, ConfounderKind.CALCIFICATION) for vertebra in beside)
+    return (*rods, *(rod for _, rod in calcified)), confounders
 
 
 def _rod(rng: np.random.Generator, points: FloatArray, radius: float, hu: tuple[float, float]) -> Rod:
@@ -167,19 +178,28 @@ def _distractors(rng: np.random.Generator, profile: PhantomProfile) -> list[Rod]
     return rods
 
 
-def _calcifications(rng: np.random.Generator, bones: dict[str, Bone], profile: PhantomProfile) -> list[Rod]:
-    rods = []
+def _calcifications(
+    rng: np.random.Generator, bones: dict[str, Bone], profile: PhantomProfile
+) -> list[Calcified]:
+    found: list[Calcified] = []
     if rng.random() < profile.calcifications:  # carotid plaque
         for _ in range(int(rng.integers(1, 4))):
             beside = float(rng.choice([-1, 1])) * rng.uniform(20, 30)
             offset = np.array([beside, rng.uniform(-22, -8), rng.uniform(-25, 25)])
             spot = bones["C4"].center_lps_mm + offset
-            rods.append(_rod(rng, np.stack([spot, spot + np.array([0, 1, 3])]), 1.3, (900.0, 700.0)))
+            plaque = _rod(rng, np.stack([spot, spot + np.array([0, 1, 3])]), 1.3, (900.0, 700.0))
+            found.append((_level_at(float(spot[2]), bones), plaque))
     if rng.random() < profile.calcifications:  # nuchal ligament
-        name = str(rng.choice(["C4", "C5", "C6"]))
-        bone = bones[name]
+        vertebra = Vertebra(int(rng.integers(Vertebra.C4, Vertebra.C7)))
+        bone = bones[vertebra.name]
         assert bone.landmarks is not None
         y, z = bone.landmarks.tip
         local = np.array([(0.0, y + 7.0, z - 4.0), (0.5, y + 8.0, z + 4.0)])
-        rods.append(_rod(rng, bone.to_lps_mm(local), float(rng.uniform(1.5, 2.5)), (700.0, 500.0)))
-    return rods
+        ligament = _rod(rng, bone.to_lps_mm(local), float(rng.uniform(1.5, 2.5)), (700.0, 500.0))
+        found.append((vertebra, ligament))
+    return found
+
+
+def _level_at(height_mm: float, bones: dict[str, Bone]) -> Vertebra:
+    """The vertebra whose centre is nearest to a height (LPS z)."""
+    return min(CERVICAL, key=lambda v: abs(float(bones[v.name].center_lps_mm[2]) - height_mm))

@@ -86,6 +86,7 @@ class Tissue:
         muscle_hu, fat_hu: of the two main tissues.
         fatty: how much fat lies between the muscles, 0..1.
         cell_mm: size of muscles.
+        planes: how much fat lies in thin planes between muscles, 0..1.
         table_y_mm: LPS y of the table's top, None without table.
     """
 
@@ -100,6 +101,7 @@ class Tissue:
     hollows: tuple[Ellipsoid, ...]
     tubes: tuple[Tube, ...]
     table_y_mm: float | None
+    planes: float
     seed: int
 
 
@@ -159,6 +161,8 @@ def _soft_hu(tissue: Tissue, p: torch.Tensor, q: torch.Tensor, skin: torch.Tenso
     hu = tissue.muscle_hu + 14.0 * noise(p, 5.0, tissue.seed ^ 1)
     fat = tissue.fat_hu + 12.0 * noise(p, 6.0, tissue.seed ^ 2)
     between = ((muscles - 1.1 + 0.9 * tissue.fatty) * 4.0).clamp(0.0, 1.0)
+    sheet = noise(p, 1.4 * tissue.cell_mm, tissue.seed ^ 3).abs()
+    between = torch.maximum(between, tissue.planes * (1.5 - sheet / 0.08).clamp(0.0, 1.0))
     rim = ((skin + tissue.outline.fat_mm + 3.0 * muscles) / 3.0).clamp(0.0, 1.0)
     hu = hu + torch.maximum(between, rim) * (fat - hu)
     column = ((q[:, 0] / 13.0) ** 2 + ((q[:, 1] - 4.0) / 19.0) ** 2) < 1.0

@@ -42,6 +42,7 @@ def draw_tissue(rng: np.random.Generator, profile: PhantomProfile, path_mm: Floa
         tubes=_draw_tubes(rng, profile),
         table_y_mm=None if table is None else float(table),
         seed=int(rng.integers(2**31)),
+        planes=float(rng.uniform(0.0, 1.0)),
     )
 
 

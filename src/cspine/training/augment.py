@@ -8,8 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cspine.datasets.phantom_spines import Sample
-
 Range = tuple[float, float]
 
 
@@ -62,12 +60,12 @@ class Augmentation:
 
     def __call__(
         self,
-        sample: Sample,
+        sample: torch.Tensor,
         shape: tuple[int, int, int],
         pixdim_mm: tuple[float, float, float],
         rng: np.random.Generator,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cut one patch.
+        """Cut one patch, on the sample's device.
 
         Args:
             sample: uint8 (2, slices, rows, columns), image and labels.
@@ -78,23 +76,24 @@ class Augmentation:
         Returns:
             Image float32 in [0, 1] and labels int64, both of `shape`; outside the sample both are 0.
         """
-        where = self._grid(sample.shape[1:], shape, np.array(pixdim_mm), rng)
-        image = torch.from_numpy(sample[0]).float()[None, None] / 255
-        labels = torch.from_numpy(sample[1]).float()[None, None]
+        place = self._place(tuple(sample.shape[1:]), shape, np.array(pixdim_mm), rng).to(sample.device)
+        where = F.affine_grid(place, [1, 1, *shape], align_corners=False)
+        image = sample[0].float()[None, None] / 255
+        labels = sample[1].float()[None, None]
         image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
         labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
         image = self._look(image, rng)
-        seen = self._field_of_view(shape, rng)
+        seen = self._field_of_view(shape, rng).to(sample.device)
         return image * seen, labels * seen
 
-    def _grid(
+    def _place(
         self,
         source: tuple[int, ...],
         shape: tuple[int, int, int],
         pixdim: np.ndarray,
         rng: np.random.Generator,
     ) -> torch.Tensor:
-        """Where each voxel of the patch comes from: (1, *shape, 3) in grid_sample's coordinates (x, y, z)."""
+        """(1, 3, 4) from the patch's to the sample's coordinates (x, y, z), as affine_grid wants it."""
         a, b, c = np.radians(rng.uniform(-1, 1, 3) * self.rotation_deg)
         rz = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
         ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
@@ -109,7 +108,7 @@ class Augmentation:
         theta = np.concatenate([matrix, (to_unit * shift)[:, None]], 1)
         # grid_sample counts axes from the last one.
         theta = theta[::-1, [2, 1, 0, 3]].copy()
-        return F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *shape], align_corners=False)
+        return torch.from_numpy(theta).float()[None]
 
     def _look(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         image = image.clamp(0, 1) ** float(rng.uniform(*self.gamma))
@@ -120,8 +119,8 @@ class Augmentation:
             image = (
                 1.8 * image - 0.8 * F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
             )
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        noise = torch.randn(image.shape, generator=generator)
+        generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**31)))
+        noise = torch.randn(image.shape, generator=generator, device=image.device)
         return (image + noise * float(rng.uniform(0, self.noise))).clamp(0, 1)
 
     def _field_of_view(self, shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:

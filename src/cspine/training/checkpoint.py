@@ -113,9 +113,18 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
         ModelError: the file cannot be read, or holds weights of another architecture.
     """
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tuple(value.shape) for name, value in state.items()}
     except Exception as error:  # a damaged pickle raises almost anything
-        raise ModelError(f"'{path}' does not hold weights of this network.") from error
+        raise ModelError(f"'{path}' cannot be read as a file of weights.") from error
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    other = [name for name in sorted(own.keys() | shapes.keys()) if own.get(name) != shapes.get(name)]
+    if other:
+        raise ModelError(
+            f"'{path}' holds weights of another architecture than this {type(network).__name__}: "
+            f"'{other[0]}' is {shapes.get(other[0], 'missing')} instead of {own.get(other[0], 'missing')}."
+        )
+    network.load_state_dict(state)
 
 
 def _write(content: Mapping[str, Any], path: Path) -> None:

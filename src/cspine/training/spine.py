@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 from cspine.crops import GridSpec
 from cspine.datasets.phantom_spines import HELD_OUT_SEED, SampleFolder, SampleSpec, being_written
@@ -24,6 +27,9 @@ log = logging.getLogger(__name__)
 START_WITH: Final = 48
 """Samples that must be there before training starts; more join while it runs."""
 
+SAMPLES: Final = "samples:"
+"""Begins the name of data that are there already."""
+
 Shape = tuple[int, int, int]
 
 
@@ -34,7 +40,7 @@ class SpineData:
     Attributes:
         sample_shape: voxels of a rendered sample.
         patch_shapes: voxels of the patches cut from it, one size drawn for each batch.
-        batch_size: patches a batch.
+        batch_size: patches a batch; `gpu_batch_size` on a GPU.
         without_spine: share of samples without any cervical vertebra.
         augmentation: what is done to each patch.
         ease_steps: steps until it has its full strength.
@@ -43,9 +49,14 @@ class SpineData:
     sample_shape: Sequence[int]
     patch_shapes: Sequence[Sequence[int]]
     batch_size: int = 2
+    gpu_batch_size: int = 8
     without_spine: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     ease_steps: int = 0
+
+    def batch_on(self, device: torch.device) -> int:
+        """Patches a batch on a device."""
+        return self.batch_size if device.type == "cpu" else self.gpu_batch_size
 
     def spec(self, grid: GridSpec, anatomy: str | None, *, shifted: bool = False) -> SampleSpec:
         """What its samples show on a network's grid."""
@@ -59,44 +70,54 @@ def train(
 
     Args:
         bundle: its folder.
-        data: "phantom:COUNT".
+        data: "phantom:COUNT"; or "samples:FOLDER" with samples 0000000.npy and so on.
         output: folder for samples (gigabytes) and checkpoints; a run that was stopped goes on from there.
-        recipe: "plan" (`Plan`), "data" (`SpineData`), "anatomy" (a folder of meshes, or None), "initial" (a
-            file of weights to start from instead of random ones, or None).
+        recipe: "plan" (`Plan`), "data" (`SpineData`), "loss" (`DiceCe`), "anatomy" (a folder of meshes, or
+            None), "initial" (a file of weights to start from instead of random ones, or None).
         device: "auto", "cpu" or "cuda".
 
     Raises:
         UsageError: `data` is not understood, or `output` belongs to another config.
     """
-    root, plan, choice = Path(bundle), recipe["plan"], recipe["data"]
+    root, plan, choice, loss = Path(bundle), recipe["plan"], recipe["data"], recipe["loss"]
     assert isinstance(plan, Plan)
     assert isinstance(choice, SpineData)
+    assert isinstance(loss, DiceCe)
+    at = pick_device(device)
     grid = grid_spec_of(root.name, read_json(root, METADATA))
-    samples = SampleFolder(Path(output) / "samples", plan.seed * HELD_OUT_SEED * 2, phantom_count(data))
+    samples = _samples(data, Path(output), plan.seed)
     spec = choice.spec(grid, recipe.get("anatomy"))
     batches = SpineBatches(
         samples,
         tuple(_shape(shape) for shape in choice.patch_shapes),
         grid.pixdim_mm,
-        choice.batch_size,
+        choice.batch_on(at),
         plan.seed,
         choice.augmentation,
         choice.ease_steps,
+        at,
     )
-    config = {"data": asdict(choice), "grid": asdict(grid), "anatomy": bool(recipe.get("anatomy"))}
+    config = {
+        "data": asdict(choice) | {"batch_size": batches.size},
+        "grid": asdict(grid),
+        "loss": asdict(loss),
+        "anatomy": bool(recipe.get("anatomy")),
+    }
     network = build_network(root)
     if recipe.get("initial"):
         load_weights(network, Path(recipe["initial"]))
-    task = Task(network, batches, DiceCe(), config)
+    task = Task(network, batches, loss, config)
 
     def export(checkpoint: Checkpoint) -> None:
-        done = {"seed": plan.seed, "phantoms": samples.available(), "steps": checkpoint.step}
+        kind = "samples" if data.startswith(SAMPLES) else "phantoms"
+        done = {"seed": plan.seed, kind: samples.available(), "steps": checkpoint.step}
         export_weights(
             checkpoint.average, root, training={**done, "minutes": round(checkpoint.elapsed_s / 60)}
         )
 
-    with being_written(samples, spec, START_WITH):
-        return fit(task, plan, Path(output), pick_device(device), export)
+    made = data.startswith(SAMPLES)
+    with nullcontext() if made else being_written(samples, spec, START_WITH, at):
+        return fit(task, plan, Path(output), at, export)
 
 
 def evaluate(
@@ -123,8 +144,9 @@ def evaluate(
     samples = SampleFolder(folder, HELD_OUT_SEED, phantom_count(data))
     spec = choice.spec(grid, recipe.get("anatomy"), shifted=shifted)
     shape = grid.patch or _shape(choice.patch_shapes[0])
-    with being_written(samples, spec, samples.count):
-        scores = dice_by_class(opened.network(pick_device(device)), samples, shape)
+    at = pick_device(device)
+    with being_written(samples, spec, samples.count, at):
+        scores = dice_by_class(opened.network(at), samples, shape)
     report = {
         "data": data,
         "shifted": shifted,
@@ -135,6 +157,17 @@ def evaluate(
     (Path(output) / "metrics.json").write_text(json.dumps(report, indent=4) + "\n", "utf-8")
     log.info("mean Dice by class on %s: %s", data, scores)
     return scores
+
+
+def _samples(data: str, output: Path, seed: int) -> SampleFolder:
+    """The samples of a folder, or phantoms to be made under `output`."""
+    if not data.startswith(SAMPLES):
+        return SampleFolder(output / "samples", seed * HELD_OUT_SEED * 2, phantom_count(data))
+    folder = Path(data.removeprefix(SAMPLES))
+    count = len(list(folder.glob("*.npy")))
+    if count == 0:
+        raise UsageError(f"'{folder}' holds no samples: make them first, or use phantom:COUNT.")
+    return SampleFolder(folder, 0, count)
 
 
 def phantom_count(data: str) -> int:
