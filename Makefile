@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-output
 
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test check format bench clean map map-test map-lock
 
 help:
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 .venv/app.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,15 @@ format: .venv/dev.ready  ## rewrite the code in the project's style
 
 bench: .venv/dev.ready  ## time a 512x512x400 study against the SDK's stock operators
 	$(BIN)/python tests/benchmarks/bench_study.py --out runs/bench
+
+map: .venv/app.ready  ## the MAP image, by docker or buildah (TORCH=cpu: without CUDA)
+	PYTHON=$(BIN)/python sh docker/map/build.sh
+
+map-test: .venv/dev.ready map  ## build the image and run it as a hospital does
+	FRACTURE_MAP_IMAGE=$$(cat build/map/image) $(BIN)/python -m pytest tests/map/test_image.py
+
+map-lock: .venv/app.ready  ## write the image's locks anew, after a change of the dependencies
+	$(BIN)/python docker/map/lock.py
 
 clean:  ## remove what the targets above made
 	rm -rf .venv demo-output runs build dist

@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="for programs")
     info.add_argument("--models", type=Path, metavar="DIR", help="folder of the bundles")
     info.set_defaults(work=_info)
+
+    map_check = commands.add_parser("map-check", help="hold the image of a MAP against the specification")
+    map_check.add_argument("image", type=Path, metavar="IMAGE", help="its root folder, or an OCI archive")
+    map_check.add_argument(
+        "--config", type=Path, metavar="FILE", help="of a root folder: what `docker image inspect` prints"
+    )
+    map_check.set_defaults(work=_map_check)
     return parser
 
 
@@ -179,4 +186,11 @@ def _info(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print_info(found, sys.stdout)
+    return 0
+
+
+def _map_check(options: argparse.Namespace) -> int:
+    from fracture_map.map.checklist import check
+
+    check(options.image, options.config, sys.stdout)
     return 0
