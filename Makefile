@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-output
+STUDIES ?= studies
+PORT ?= 8000
 
-.PHONY: help setup demo test check format bench clean map map-test map-lock
+.PHONY: label help setup demo test check format bench clean map map-test map-lock
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -22,7 +24,7 @@ setup: .venv/dev.ready  ## everything that developing needs, in .venv
 demo: .venv/app.ready  ## a phantom study through the whole application
 	$(BIN)/fracture-map demo $(OUT)
 
-test: .venv/dev.ready  ## all tests; installs the validators and Orthanc where it is root on Debian
+test: .venv/dev.ready .venv-label/ready  ## all tests; installs the validators and Orthanc where it is root on Debian
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest
 
@@ -47,5 +49,14 @@ map-test: .venv/dev.ready map  ## build the image and run it as a hospital does
 map-lock: .venv/app.ready  ## write the image's locks anew, after a change of the dependencies
 	$(BIN)/python docker/map/lock.py
 
+.venv-label/ready: pyproject.toml label_app/requirements-no-deps.txt
+	$(PYTHON) -m venv .venv-label
+	.venv-label/bin/pip install --quiet --editable ".[label]"
+	.venv-label/bin/pip install --quiet --no-deps --requirement label_app/requirements-no-deps.txt
+	@touch $@
+
+label: .venv-label/ready  ## the MONAI Label server (STUDIES=folder or http://.../dicom-web, PORT=8000)
+	.venv-label/bin/cspine-label serve --studies $(STUDIES) --port $(PORT) $(LABEL_OPTIONS)
+
 clean:  ## remove what the targets above made
-	rm -rf .venv demo-output runs build dist
+	rm -rf .venv .venv-label demo-output runs build dist

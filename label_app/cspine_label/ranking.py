@@ -1,0 +1,70 @@
+"""The doubts of a network about every case, found in the background, kept with the weights they are of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from cspine.errors import CspineError
+from cspine_label.labels import write_json
+from cspine_label.uncertainty import Doubt
+
+log = logging.getLogger(__name__)
+
+
+class Ranking:
+    """Doubts by case.
+
+    Args of the constructor: the file where they are kept; what finds the doubt of one case; what names the
+    weights in use.
+    """
+
+    def __init__(self, file: Path, doubt: Callable[[str], Doubt], weights: Callable[[], str]) -> None:
+        self._file, self._doubt, self._weights = file, doubt, weights
+        self._lock = threading.RLock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._running: Future[None] | None = None
+        self._known: dict[str, dict[str, dict[str, float]]] = (
+            json.loads(file.read_text("utf-8")) if file.exists() else {}
+        )
+
+    def scores(self, kind: str) -> dict[str, float]:
+        """One of uncertainty, tta, disagreement, of the cases scored with the weights in use."""
+        known = self._known.get(self._weights(), {})
+        return {case: doubt[kind] for case, doubt in dict(known).items()}
+
+    def start(self, cases: Sequence[str]) -> Future[None]:
+        """Score those of the cases that are not scored yet, one after the other, in the background."""
+        with self._lock:
+            if self._running is None or self._running.done():
+                self._running = self._worker.submit(self._score, tuple(cases))
+            return self._running
+
+    @property
+    def is_running(self) -> bool:
+        """Whether cases are being scored now."""
+        return self._running is not None and not self._running.done()
+
+    def close(self) -> None:
+        """Let the thread end after the case it is at."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _score(self, cases: tuple[str, ...]) -> None:
+        for case in cases:
+            weights = self._weights()
+            if case in self._known.get(weights, {}):
+                continue
+            try:
+                doubt = self._doubt(case)
+            except CspineError as error:
+                # A case that cannot be analysed is no reason to leave the others unscored.
+                log.warning("a case could not be scored: %s", error)
+                continue
+            with self._lock:
+                self._known = {weights: {**self._known.get(weights, {}), case: asdict(doubt)}}
+                write_json(self._known, self._file)
