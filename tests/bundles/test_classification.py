@@ -11,7 +11,8 @@ import torch
 from cspine.anatomy import CERVICAL
 from cspine.cuda_runtime import preload
 from cspine.datasets.crop_batches import as_vertebra_crops
-from cspine.datasets.phantom_crops import CropRecipe, make_crops, save_crops
+from cspine.datasets.crop_samples import CropFile, save_crops
+from cspine.datasets.phantom_crops import CropRecipe, make_crops
 from cspine.models.bundle import WEIGHTS, load_bundle
 from cspine.models.classifier import FractureClassifier
 from cspine.models.classifier_network import FractureNet
@@ -32,7 +33,7 @@ def neck_folder(bundle, tmp_path_factory) -> Path:
     """One phantom neck as the classifier sees it."""
     folder = tmp_path_factory.mktemp("necks")
     spec = bundle.crop_spec()
-    save_crops(make_crops(41, CropRecipe(spec, DEFAULT, 41, 1)), folder / "neck-00000041.npz")
+    save_crops(make_crops(41, CropRecipe(spec, DEFAULT, 41, 1))[0], folder / "neck-00000041.npz")
     return folder
 
 
@@ -72,7 +73,7 @@ def test_the_training_recipe_can_be_built_from_its_config(bundle):
 
 
 def test_a_phantom_neck_gets_calibrated_numbers_and_key_planes_inside_its_crops(bundle, neck_folder):
-    crops = as_vertebra_crops(neck_folder / "neck-00000041.npz")
+    crops = as_vertebra_crops(CropFile(neck_folder / "neck-00000041.npz"))
     scores = FractureClassifier(bundle, device=CPU)(crops)
     assert 0.001 <= scores.overall <= 0.999
     for crop in crops:

@@ -142,13 +142,25 @@ def test_mirrored_crops_get_the_same_scores(classifier):
         assert turned.levels[level].spread == pytest.approx(plain.levels[level].spread, abs=0.01)
 
 
-def test_the_key_point_lies_on_the_axis_of_the_crop(classifier):
+class Pointing(torch.nn.Module):
+    """Sees a fracture in one step, row and column, and in the mirror image at the mirrored column."""
+
+    def forward(self, crops: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:
+        slices, heat = torch.zeros(2, 7, 15), torch.zeros(2, 7, 15, 16, 16)
+        slices[:, 3, 6] = heat[0, 3, 6, 2, 5] = heat[1, 3, 6, 2, 10] = 9.0
+        # A cell that only one of the two passes sees.
+        heat[0, 3, 6, 8, 8] = 10.0
+        return {"levels": torch.zeros(2, 7), "overall": torch.zeros(2), "slices": slices, "heat": heat}
+
+
+def test_the_key_point_lies_in_the_cell_that_both_passes_see(bundle):
+    classifier = FractureClassifier(bundle, device=CPU)
+    classifier._network = Pointing()
     (crop,) = noise_crops([Vertebra.C4], classifier.crop_spec)
     key = classifier([crop]).levels[Vertebra.C4].key_lps_mm
-    plane, row, column = crop.grid.to_index(key)
-    half = classifier.crop_spec.window_planes // 2
-    assert half <= plane <= crop.grid.shape[0] - 1 - half
-    assert (row, column) == pytest.approx([(n - 1) / 2 for n in crop.grid.shape[1:]])
+    window = classifier.crop_spec.window_planes
+    # Cells are 8 x 8 pixels; the first one's middle lies at 3.5.
+    assert crop.grid.to_index(key) == pytest.approx([2 * 6 + window // 2, 19.5, 43.5])
 
 
 def test_no_crop_or_two_of_one_level_are_refused(classifier):

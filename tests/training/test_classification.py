@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +11,25 @@ import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
-from cspine.datasets.crop_augmentation import Augmentation, Voxels, augment, slice_and_heat_targets
+from cspine.datasets import phantom_crops
+from cspine.datasets.crop_augmentation import (
+    Augmentation,
+    Voxels,
+    augment,
+    resliced,
+    slice_and_heat_targets,
+)
 from cspine.datasets.crop_batches import (
-    NeckFiles,
     PlaneBatches,
+    VertebraBatches,
+    Views,
     WindowPlan,
     as_vertebra_crops,
     vertebra_batch,
 )
-from cspine.datasets.phantom_crops import (
-    CropRecipe,
-    LabelledCrop,
-    claim_folder,
-    fill_folder,
-    load_crop,
-    load_fractured,
-    make_crops,
-    save_crops,
-)
+from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
+from cspine.datasets.crop_samples import CropFile, CropFolder, LabelledCrop, save_crops
+from cspine.datasets.phantom_crops import CropRecipe, claim_folder, fill_folder, filling, make_crops
 from cspine.errors import InputError, UsageError
 from cspine.models.bundle import load_bundle
 from cspine.models.calibration import Calibration
@@ -39,9 +42,8 @@ from cspine.training.classification_features import (
     Embedded,
     SequenceBatches,
     StudyBatches,
-    Views,
     embed,
-    encode_necks,
+    encode_studies,
 )
 from cspine.training.classification_losses import (
     LossWeights,
@@ -49,13 +51,29 @@ from cspine.training.classification_losses import (
     plane_loss,
     sequence_loss,
     study_loss,
+    vertebra_loss,
 )
 from cspine.training.classification_scores import FIRST_SEED, TEST_SEED, Scored, evaluate, operating_points
 
 SPEC = CropSpec(steps=4, window_planes=3, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
+TRUE_MASK = MaskErrors(smooth=(1, 1), wobble=0, level=0, half=0, islands=0, shift=0, none=0)
 STILL = Augmentation(
-    rotation_deg=0, scale=0, shift=0, gain=0, gamma=0, offset=0, noise=0, blur=0, mask_shift=0, cut=0, mixup=0
+    rotation_deg=0,
+    scale=0,
+    shift=0,
+    gain=0,
+    gamma=0,
+    offset=0,
+    noise=0,
+    blur=0,
+    sharpen=0,
+    thick=0,
+    blotches=0,
+    mask=TRUE_MASK,
+    cut=0,
+    mixup=0,
 )
+CPU = torch.device("cpu")
 SMALL = Widths(channels=(4, 6, 8, 8, 8), blocks=(1, 1, 1, 1, 1), merged=8, recurrent=8, study=8)
 
 
@@ -83,11 +101,14 @@ def folder(tmp_path: Path) -> Path:
 
 def test_crops_are_read_back_from_disk_as_they_were(tmp_path):
     kept = [crop(Vertebra.C2, fractured=True), crop(Vertebra.C6, fractured=False)]
+    kept.append(replace(crop(Vertebra.C7, fractured=True), located=False))
     save_crops(kept, tmp_path / "neck-00000007.npz")
-    assert load_fractured(tmp_path / "neck-00000007.npz") == {Vertebra.C2: True, Vertebra.C6: False}
+    file = CropFile(tmp_path / "neck-00000007.npz")
+    assert file.fractured == {Vertebra.C2: True, Vertebra.C6: False, Vertebra.C7: True}
+    assert file.located == {Vertebra.C2: True, Vertebra.C6: True, Vertebra.C7: False}
     for wanted in kept:
-        found = load_crop(tmp_path / "neck-00000007.npz", wanted.level)
-        assert found.fractured == wanted.fractured
+        found = file.load(wanted.level)
+        assert (found.fractured, found.located) == (wanted.fractured, wanted.located)
         for name in ("image", "mask", "fracture"):
             assert np.array_equal(getattr(found, name), getattr(wanted, name)), name
 
@@ -95,37 +116,67 @@ def test_crops_are_read_back_from_disk_as_they_were(tmp_path):
 def test_a_damaged_file_of_crops_is_refused_by_name(tmp_path):
     (tmp_path / "neck-00000001.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(InputError, match=r"neck-00000001\.npz"):
-        load_fractured(tmp_path / "neck-00000001.npz")
+        _ = CropFile(tmp_path / "neck-00000001.npz").fractured
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path):
     claim_folder(tmp_path, CropRecipe(SPEC, DEFAULT, 0, 2))
     claim_folder(tmp_path, CropRecipe(SPEC, DEFAULT, 5, 9))
     with pytest.raises(UsageError, match="another recipe"):
-        claim_folder(tmp_path, CropRecipe(SPEC, DEFAULT, 0, 2, matched=True))
+        claim_folder(tmp_path, CropRecipe(SPEC, DEFAULT, 0, 2, twins=True))
 
 
-def test_a_phantom_neck_becomes_matched_crops_with_the_fracture_in_the_fractured_ones(tmp_path):
-    recipe = Recipe(rich={"fractured": 1.0, "levels_fractured": [0.0, 0.0, 1.0]})
-    job = recipe.crops(SPEC, 1)["training"]
-    fill_folder(tmp_path, job)
-    path = job.path(tmp_path, job.first_seed)
-    fractured = load_fractured(path)
-    assert sum(fractured.values()) == 3
-    assert len(fractured) == 6
-    for level, broken in fractured.items():
-        found = load_crop(path, level)
-        assert found.image.shape == found.mask.shape == (SPEC.planes, SPEC.pixels, SPEC.pixels)
-        assert found.mask.any()
-        assert found.fracture.any() == broken
-        assert found.image[found.mask].mean() > found.image[~found.mask].mean()
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory) -> list[CropFile]:
+    """Both studies of a neck with three fractures."""
+    folder = tmp_path_factory.mktemp("twins")
+    job = Recipe(rich={"fractured": 1.0, "levels_fractured": [0.0, 0.0, 1.0]}).crops(SPEC, 1)["training"]
+    fill_folder(folder, job)
+    return [CropFile(path) for path in job.paths(folder, job.first_seed)]
+
+
+def test_twins_show_every_vertebra_once_broken_and_once_not(twins):
+    first, second = (study.fractured for study in twins)
+    assert len(first) == len(second) == 6
+    assert sum(first.values()) == 3
+    stays = {v for v in first if first[v] and second[v]}
+    assert all(first[v] != second[v] for v in first if v not in stays)
+    assert len(stays) < 3
+
+
+def test_a_phantom_s_crop_shows_bone_in_its_mask_and_a_fracture_where_there_is_one(twins):
+    for study in twins:
+        for level, broken in study.fractured.items():
+            found = study.load(level)
+            assert found.image.shape == found.mask.shape == (SPEC.planes, SPEC.pixels, SPEC.pixels)
+            assert found.mask.any()
+            assert found.fracture.any() == broken
+            assert found.image[found.mask].mean() > found.image[~found.mask].mean()
 
 
 def test_the_same_seed_makes_the_same_crops():
-    job = CropRecipe(SPEC, DEFAULT, 3, 1, matched=True)
-    for first, second in zip(make_crops(3, job), make_crops(3, job), strict=True):
+    job = CropRecipe(SPEC, DEFAULT, 3, 1)
+    for first, second in zip(make_crops(3, job)[0], make_crops(3, job)[0], strict=True):
         assert first.level == second.level
         assert np.array_equal(first.image, second.image)
+
+
+def test_a_worker_process_makes_phantoms_while_training_waits_for_them(tmp_path):
+    with filling([(tmp_path, CropRecipe(SPEC, DEFAULT, 5, 1))], CPU):
+        (study,) = CropFolder(tmp_path).wait_for(1)
+    assert set(study.fractured) == set(CERVICAL)
+
+
+def test_a_thread_that_makes_phantoms_on_the_device_tells_what_went_wrong(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise InputError("no anatomy")
+
+    monkeypatch.setattr(phantom_crops, "make_crops", broken)
+    with (
+        pytest.raises(InputError, match="no anatomy"),
+        phantom_crops.rendering_thread([(tmp_path, CropRecipe(SPEC, DEFAULT, 0, 2))], CPU),
+    ):
+        pass
 
 
 def test_no_two_folders_share_a_seed():
@@ -146,7 +197,7 @@ def test_targets_mark_the_windows_and_cells_around_the_break():
 
 def test_augmentation_without_strength_changes_nothing_but_the_side():
     source = crop(Vertebra.C3, fractured=True)
-    batch = vertebra_batch([source] * 8, SPEC, STILL, torch.Generator().manual_seed(0))
+    batch = vertebra_batch([source] * 8, Views(SPEC, STILL, 0), torch.Generator().manual_seed(0))
     image = torch.from_numpy(source.image.astype(np.float32) / 255)
     sides = [
         any(torch.allclose(seen[0], wanted, atol=1e-4) for wanted in (image, image.flip(-1)))
@@ -156,11 +207,45 @@ def test_augmentation_without_strength_changes_nothing_but_the_side():
     assert batch["slices"].tolist() == [[0, 0, 1, 0]] * 8
 
 
+def test_no_mask_of_training_shows_the_gap_of_a_fracture():
+    whole = torch.zeros(16, 1, 64, 64)
+    whole[:, :, 16:48, 16:48] = 1
+    broken = whole.clone()
+    broken[:, :, 31:33] = 0
+    calm = MaskErrors(wobble=0.0, level=0.2, half=0.0, islands=0.0, none=0.0)
+    drawn = [mistaken(mask, mask, calm, torch.Generator().manual_seed(3)) for mask in (whole, broken)]
+    assert (drawn[1][:, 0, 28:36, 24:40] == 1).all()
+    assert torch.equal(drawn[0][:, :, :24], drawn[1][:, :, :24])
+
+
+def test_mistaken_masks_are_ragged_but_stay_on_bone():
+    mask = torch.zeros(64, 5, 64, 64)
+    mask[:, :, 16:48, 16:48] = 1
+    image = torch.full_like(mask, 0.3)
+    image[:, :, :, 10:60] = 0.6
+    how = MaskErrors(none=0.0, shift=0)
+    drawn = mistaken(mask, image, how, torch.Generator().manual_seed(3))
+    overlap = 2 * (drawn * mask).sum((1, 2, 3)) / (drawn.sum((1, 2, 3)) + mask.sum((1, 2, 3)))
+    assert 0.6 < overlap.mean() < 0.95
+    assert drawn[:, :, :8, 10:60].any()
+    assert not drawn[:, :, :, :8].any()
+
+
+def test_now_and_then_one_side_of_a_vertebra_is_not_in_its_mask():
+    mask = torch.zeros(64, 5, 64, 64)
+    mask[:, :, 16:48, 16:48] = 1
+    how = replace(TRUE_MASK, half=0.5)
+    drawn = mistaken(mask, mask, how, torch.Generator().manual_seed(3))
+    left = drawn.sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    assert 0.3 < (left == 1).float().mean() < 0.7
+    assert 0.3 < left[left < 1].mean() < 0.7
+
+
 def test_a_fracture_that_is_cut_away_is_not_counted():
     mask = torch.ones(64, SPEC.planes, 32, 32)
     fracture = torch.zeros_like(mask)
     fracture[:, :2] = 1
-    how = Augmentation(cut=1.0, mask_smooth=0)
+    how = Augmentation(cut=1.0)
     cut, visible = augment(
         Voxels(torch.rand_like(mask), mask, fracture), how, torch.Generator().manual_seed(1)
     )
@@ -171,7 +256,7 @@ def test_a_fracture_that_is_cut_away_is_not_counted():
 
 
 def test_a_batch_of_windows_pairs_fractured_with_sound_vertebrae(folder):
-    batches = PlaneBatches(folder, SPEC, WindowPlan(pairs=3), STILL, 4)
+    batches = PlaneBatches(CropFolder(folder), WindowPlan(pairs=3), Views(SPEC, STILL, 4))
     batch = batches(0)
     assert batch["windows"].shape == (24, 4, 32, 32)
     assert batch["heat"].shape == (24, 4, 4)
@@ -183,24 +268,26 @@ def test_a_batch_of_windows_pairs_fractured_with_sound_vertebrae(folder):
 
 def test_patches_lie_on_the_fracture_where_there_is_one(folder):
     how = Augmentation(rotation_deg=20, scale=0.1, shift=0, mixup=0)
-    batch = PlaneBatches(folder, SPEC, WindowPlan(3, windows=4, patch=16), how, 4)(0)
+    batch = PlaneBatches(CropFolder(folder), WindowPlan(3, windows=4, patch=16), Views(SPEC, how, 4))(0)
     assert batch["windows"].shape == (24, 4, 16, 16)
     assert batch["heat"].shape == (24, 2, 2)
     assert (batch["slices"].view(3, 2, 4)[:, 0].sum(1) >= 2).all()
 
 
 def test_the_same_step_gives_the_same_batch(folder):
-    first, second = (PlaneBatches(folder, SPEC, WindowPlan(2), Augmentation(), 4)(7) for _ in range(2))
+    first, second = (
+        PlaneBatches(CropFolder(folder), WindowPlan(2), Views(SPEC, Augmentation(), 4))(7) for _ in range(2)
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_crops_for_the_classifier_are_the_ones_on_disk(folder):
-    path = NeckFiles(folder).refresh()[0].path
-    crops = as_vertebra_crops(path)
+def test_crops_for_the_classifier_are_the_ones_on_disk_with_the_same_mask_errors_every_time(folder):
+    study = CropFolder(folder).refresh()[0]
+    crops = as_vertebra_crops(study)
     assert [found.level for found in crops] == list(CERVICAL)
-    assert torch.equal(
-        (crops[3].image * 255).round().byte(), torch.from_numpy(load_crop(path, Vertebra.C4).image)
-    )
+    assert torch.equal((crops[3].image * 255).round().byte(), torch.from_numpy(study.load(Vertebra.C4).image))
+    again = as_vertebra_crops(study)
+    assert all(torch.equal(one.mask, other.mask) for one, other in zip(crops, again, strict=True))
 
 
 def test_the_heat_loss_falls_as_the_map_gets_right():
@@ -210,13 +297,48 @@ def test_the_heat_loss_falls_as_the_map_gets_right():
     assert heat_loss(right, target) < 0.05 < 1 < heat_loss(wrong, target)
 
 
+def test_planes_of_thick_slices_lie_between_their_slices_and_keep_the_mean():
+    ramp = torch.arange(9.0)[None, :, None, None].expand(64, 9, 4, 4) / 8
+    how = replace(STILL, thick=1.0, slices=(2.0, 4.0))
+    seen = resliced(ramp, how, torch.Generator().manual_seed(2))
+    # A ramp stays a ramp between the first and the last slice; a single bright plane spreads and fades.
+    assert (seen.diff(dim=1) >= -1e-5).all()
+    assert (seen[:, 4] - 0.5).abs().max() < 0.13
+    plane = torch.zeros(64, 9, 4, 4)
+    plane[:, 4] = 1
+    spread = resliced(plane, how, torch.Generator().manual_seed(2))[:, :, 0, 0]
+    assert (spread.amax(1) < 1).float().mean() > 0.9
+    assert ((spread > 0.05).sum(1) >= 2).all()
+
+
+def test_fractures_of_unknown_place_teach_levels_but_no_planes(folder):
+    hidden = replace(crop(Vertebra.C4, fractured=True, seed=50), located=False)
+    hidden = replace(hidden, fracture=np.zeros_like(hidden.fracture))
+    save_crops([hidden], folder / "other.npz")
+    studies, views = CropFolder(folder), Views(SPEC, STILL, 4)
+    drawn = [VertebraBatches(studies, 6, views)(step) for step in range(12)]
+    located = torch.cat([batch["located"] for batch in drawn])
+    fractured = torch.cat([batch["fractured"] for batch in drawn])
+    assert 0 < (located == 0).sum() < len(located) / 4
+    assert (fractured[located == 0] == 1).all()
+    planes = PlaneBatches(studies, WindowPlan(6), views)
+    assert all((planes(step)["slices"].view(6, 2, 4)[:, 0].sum(1) >= 2).all() for step in range(12))
+    loss = vertebra_loss(LossWeights(), _Encode(), {**drawn[0], "located": torch.zeros(12)})
+    assert loss["slices"] == 0
+
+
+class _Encode(torch.nn.Module):
+    def forward(self, crops):
+        return FractureNet(steps=4, window_planes=3, widths=SMALL).encode(crops)
+
+
 def test_every_stage_teaches_its_part_of_the_network(folder):
     torch.manual_seed(0)
     net = FractureNet(steps=4, window_planes=3, widths=SMALL)
-    weights, how = LossWeights(), Augmentation()
-    windows = PlaneBatches(folder, SPEC, WindowPlan(2), how, 1)(0)
+    weights, views, studies = LossWeights(), Views(SPEC, Augmentation(), 5, 2), CropFolder(folder)
+    windows = PlaneBatches(studies, WindowPlan(2), views)(0)
     plane_loss(weights, net.encoder, windows)["loss"].backward()
-    data = encode_necks(net, NeckFiles(folder).refresh(), Views(SPEC, how, 2, 5), torch.device("cpu"))
+    data = encode_studies(net, studies.refresh(), views)
     assert data.features.shape == (84, 2, 4, net.encoder.features)
     net.train()
     sequence_loss(weights, net.sequence, SequenceBatches(data, 16, 2)(0))["loss"].backward()
@@ -270,7 +392,9 @@ def test_operating_points_keep_their_promises_for_the_study_where_any_level_may_
     truth = rng.random((400, 7)) < 0.09
     levels = rng.normal(-2, 1, (400, 2, 7)) + 2.5 * truth[:, None]
     overall = levels.max(2)
-    points = operating_points(Scored(levels, overall, truth), Calibration(), Calibration(), 0.25)
+    points = operating_points(
+        Scored(levels, overall, truth, np.ones_like(truth)), Calibration(), Calibration(), 0.25
+    )
     p, whole = Calibration()(levels.mean(1)), Calibration()(overall.mean(1))
     at = points["rule_in"]
     called = (p >= at.level).any(1) | (whole >= at.overall)
@@ -282,40 +406,85 @@ def test_operating_points_keep_their_promises_for_the_study_where_any_level_may_
     assert {point.min_margin for point in points.values()} == {0.25}
 
 
-def test_training_from_phantoms_to_a_calibrated_bundle_and_its_measurement(tmp_path):
-    bundle = tmp_path / CLASSIFICATION
-    (bundle / "configs").mkdir(parents=True)
-    (bundle / "models").mkdir()
-    crop_spec = dict(vars(SPEC), window_hu=list(SPEC.window_hu))
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle without weights, for small crops and a small network."""
+    root = tmp_path / CLASSIFICATION
+    (root / "configs").mkdir(parents=True)
     widths = {"_target_": "cspine.models.classifier_network.Widths", **vars(SMALL)}
     network = {"_target_": "cspine.models.classifier_network.FractureNet", "steps": 4, "window_planes": 3}
-    point = {"level": 0.5, "overall": 0.5}
     section = {
-        "crop": crop_spec,
+        "crop": dict(vars(SPEC), window_hu=list(SPEC.window_hu)),
         "temperature": {"level": 1.0, "overall": 1.0},
-        "operating_points": {"balanced": point},
+        "operating_points": {"balanced": {"level": 0.5, "overall": 0.5}},
         "default_operating_point": "balanced",
     }
-    (bundle / "configs" / "metadata.json").write_text(json.dumps({"version": "0", "cspine": section}))
-    (bundle / "configs" / "inference.json").write_text(
+    (root / "configs" / "metadata.json").write_text(json.dumps({"version": "0", "cspine": section}))
+    (root / "configs" / "inference.json").write_text(
         json.dumps({"network_def": network | {"widths": widths}})
     )
-    short = Plan(steps=2, log_steps=1)
-    recipe = Recipe(
-        *[short] * 4,
-        rich={"fractured": 1.0},
-        of_patches=WindowPlan(2, 2, 32),
-        of_planes=WindowPlan(2, 2),
-        batch=4,
-        views=1,
-        calibration_necks=6,
-    )
-    train(bundle, "phantom:5", tmp_path / "run", recipe, "cpu")
-    evaluate(bundle, "phantom:6", tmp_path / "out", device="cpu")
+    return root
+
+
+SHORT = Plan(steps=2, log_steps=1)
+TOY = Recipe(
+    *[SHORT] * 4,
+    vertebrae=SHORT,
+    rich={"fractured": 1.0},
+    of_patches=WindowPlan(2, 2, 32),
+    of_planes=WindowPlan(2, 2),
+    pairs=2,
+    batch=4,
+    views=1,
+    calibration_necks=8,
+)
+
+
+def test_training_from_phantoms_in_this_process_to_a_calibrated_bundle_and_its_measurement(
+    bundle, tmp_path, monkeypatch
+):
+    # As on a GPU: a thread makes the necks on the device that trains.
+    monkeypatch.setattr("cspine.training.classification.filling", phantom_crops.rendering_thread)
+    train(bundle, "phantom:3", tmp_path / "run", TOY, "cpu")
+    evaluate(bundle, "phantom:8", tmp_path / "out", device="cpu")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["necks"] == 6
+    assert metrics["necks"] == 8
     assert 0 <= metrics["level_auc"] <= 1
     assert set(metrics["operating_points"]) == {"rule_out", "balanced", "rule_in"}
     trained = load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]
-    assert trained["training"]["steps"] == 4
-    assert trained["calibrated_on"]["necks"] == 6
+    assert trained["training"]["steps"] == 6
+    assert trained["calibrated_on"]["necks"] == 8
+
+
+def test_training_on_ready_crops_starts_from_given_weights_and_goes_on_where_it_stopped(
+    bundle, folder, tmp_path, monkeypatch
+):
+    for name in ("training", "calibration"):
+        (tmp_path / "ready" / name).mkdir(parents=True)
+        for path in folder.glob("neck-*.npz"):
+            shutil.copy(path, tmp_path / "ready" / name)
+    for path in sorted((tmp_path / "ready" / "calibration").iterdir())[:6]:
+        save_crops([crop(v, fractured=False) for v in CERVICAL], path)
+    torch.manual_seed(5)
+    torch.save(FractureNet(steps=4, window_planes=3, widths=SMALL).state_dict(), tmp_path / "first.pt")
+    recipe = replace(TOY, initial=str(tmp_path / "first.pt"))
+    data = f"crops:{tmp_path / 'ready'}"
+    with monkeypatch.context() as patched:
+        patched.setattr("cspine.training.classification.encode_studies", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(bundle, data, tmp_path / "run", recipe, "cpu")
+    kept = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*/checkpoint.pt")}
+    assert set(kept) == {"patches", "planes", "vertebrae"}
+    train(bundle, data, tmp_path / "run", recipe, "cpu")
+    assert load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]["calibrated_on"]["necks"] == 12
+    with pytest.raises(UsageError, match="another config"):
+        train(bundle, data, tmp_path / "run", TOY, "cpu")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_folder_without_crops_is_refused(bundle, tmp_path):
+    with pytest.raises(UsageError, match="no crops in 'training'"):
+        train(bundle, f"crops:{tmp_path}", tmp_path / "run", TOY, "cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import torch
@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cspine.crops import CropSpec
+from cspine.datasets.chance import between, rand, smooth_field, uniform
+from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
 
 PARTIAL: Final = 0.35
 """A voxel counts as broken from here on after interpolation; hairlines are one voxel wide."""
@@ -23,10 +25,16 @@ class Augmentation:
         rotation_deg, scale, shift: in the plane; shift is a part of the field.
         gain, gamma, offset: of the windowed image; offset in parts of the window.
         noise: largest standard deviation, in parts of the window.
-        blur: probability of an in-plane blur, and of one across the planes.
-        mask_smooth: widest smoothing of the mask, voxels; it then is cut at a random height, which dilates or
-            erodes it.
-        mask_shift: largest shift of the mask, voxels.
+        blur: probability of an in-plane blur, over 3 or 5 pixels.
+        sharpen: probability of an edge-enhancing kernel, with its overshoot.
+        thick: probability that the planes are interpolated between thicker slices of the scanner, and of the
+            like for its larger pixels. Between two thick slices an outline is seen twice, faintly: on real
+            CT this is what most resembles a crack.
+        slices: range of the distance of such slices, in planes of the crop.
+        blotches: largest standard deviation of bright and dark patches in bone, in parts of the window, and
+            `blotchy`: how often. Real marrow is far less even than a phantom's, and real articular pillars
+            are much denser than bodies.
+        mask: errors of the first stage.
         cut: probability that the scan ends inside the crop.
         mixup: probability that a batch is mixed with itself.
     """
@@ -38,9 +46,13 @@ class Augmentation:
     gamma: float = 0.15
     offset: float = 0.03
     noise: float = 0.03
-    blur: float = 0.15
-    mask_smooth: int = 3
-    mask_shift: int = 2
+    blur: float = 0.45
+    sharpen: float = 0.15
+    thick: float = 0.5
+    slices: tuple[float, float] = (1.2, 5.0)
+    blotches: float = 0.2
+    blotchy: float = 0.6
+    mask: MaskErrors = field(default_factory=MaskErrors)
     cut: float = 0.06
     mixup: float = 0.3
 
@@ -88,7 +100,9 @@ def augment(
     cut = _cut(moved, how, generator)
     visible = torch.where(before > 0, cut.fracture.sum((1, 2, 3)) / before.clamp(min=1), 1.0)
     image = _rescanned(cut.image, how, generator)
-    return Voxels(image, _mistaken(cut.mask, how, generator), cut.fracture), visible
+    first = (cut.image.shape[1] - cut.mask.shape[1]) // 2
+    beside = cut.image[:, first : first + cut.mask.shape[1]]
+    return Voxels(image, mistaken(cut.mask, beside, how.mask, generator), cut.fracture), visible
 
 
 def slice_and_heat_targets(fracture: Tensor, spec: CropSpec, stride: int) -> tuple[Tensor, Tensor]:
@@ -120,27 +134,51 @@ def heat_targets(fracture: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 
 def mixed(tensors: list[Tensor], how: Augmentation, generator: torch.Generator) -> list[Tensor]:
     """Mix a batch with itself in another order (mixup), inputs and targets alike, or leave it as it is."""
-    if torch.rand((), generator=generator) >= how.mixup:
+    if rand(1, generator) >= how.mixup:
         return tensors
-    share = 0.5 + 0.5 * float(torch.rand((), generator=generator))
-    order = torch.randperm(len(tensors[0]), generator=generator)
+    share = 0.5 + 0.5 * float(rand(1, generator))
+    order = torch.randperm(len(tensors[0]), generator=generator, device=generator.device)
     return [share * tensor + (1 - share) * tensor[order] for tensor in tensors]
 
 
-def _uniform(count: int, bound: float, generator: torch.Generator) -> Tensor:
-    return (2 * torch.rand(count, generator=generator) - 1) * bound
+def resliced(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Whole crops (N, planes, rows, columns) as they look when cut out of thicker slices of the scanner."""
+    some = torch.nonzero(rand(len(image), generator) < how.thick).flatten()
+    if not len(some):
+        return image
+    low, high = how.slices
+    draws = [rand(len(some), generator).view(-1, 1, 1) for _ in range(3)]
+    step = low + (high - low) * draws[0]
+    planes = torch.arange(image.shape[1], device=image.device, dtype=torch.float32)
+    slices = torch.arange(-2, image.shape[1], device=image.device) + draws[1]
+    at = (slices * step).clamp(0, image.shape[1] - 1)
+    # Slices are means over planes; planes are then interpolated between the two nearest slices.
+    sliced = (step * (0.4 + 0.2 * draws[2]) + 0.5 - (planes[:, None] - at).abs()).clamp(0, 1)
+    planed = (1 - (planes[:, None] - slices * step).abs() / step).clamp(min=0)
+    weights = (planed / planed.sum(2, keepdim=True)) @ (sliced / sliced.sum(1, keepdim=True)).transpose(1, 2)
+    image = image.clone()
+    image[some] = torch.einsum("npq,nqhw->nphw", weights, image[some])
+    return image
+
+
+def _coarser(image: Tensor, generator: torch.Generator) -> Tensor:
+    """The image as it looks when interpolated between the larger pixels of a scanner."""
+    side = image.shape[-1]
+    pixels = between(round(0.45 * side), round(0.85 * side), generator)
+    native = F.interpolate(image, size=(pixels, pixels), mode="area")
+    return F.interpolate(native, size=(side, side), mode="bilinear")
 
 
 def _moved(voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: Patch | None) -> Voxels:
     """Rotate, scale, shift and mirror in the plane, all planes of a crop alike."""
     count = len(voxels.image)
-    angle = torch.deg2rad(_uniform(count, how.rotation_deg, generator))
-    size = 1 + _uniform(count, how.scale, generator)
-    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
-    theta = torch.zeros(count, 2, 3)
+    angle = torch.deg2rad(uniform(count, how.rotation_deg, generator))
+    size = 1 + uniform(count, how.scale, generator)
+    mirror = torch.where(rand(count, generator) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(count, 2, 3, device=voxels.image.device)
     theta[:, 0, 0], theta[:, 0, 1] = angle.cos() * size * mirror, -angle.sin() * size
     theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * size * mirror, angle.cos() * size
-    theta[:, 0, 2], theta[:, 1, 2] = (2 * _uniform(count, how.shift, generator) for _ in range(2))
+    theta[:, 0, 2], theta[:, 1, 2] = (2 * uniform(count, how.shift, generator) for _ in range(2))
     stacked = torch.cat(voxels, 1)
     side = stacked.shape[-1]
     if patch is not None:
@@ -157,9 +195,9 @@ def _cut(voxels: Voxels, how: Augmentation, generator: torch.Generator) -> Voxel
     """End the scan inside some crops: beyond it the last plane repeats, as resampling does, without mask."""
     image, mask, fracture = voxels
     planes = image.shape[1]
-    for i in torch.nonzero(torch.rand(len(image), generator=generator) < how.cut).flatten().tolist():
-        at = int(torch.randint(planes // 6, planes - planes // 6, (), generator=generator))
-        head = bool(torch.rand((), generator=generator) < 0.5)
+    for i in torch.nonzero(rand(len(image), generator) < how.cut).flatten().tolist():
+        at = between(planes // 6, planes - planes // 6 - 1, generator)
+        head = bool(rand(1, generator) < 0.5)
         beyond, last = (slice(at, None), at - 1) if head else (slice(None, at), at)
         image[i, beyond] = image[i, last].clone()
         mask[i, beyond] = 0
@@ -173,31 +211,34 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
 
     def each(bound: float, some: Tensor | None = None) -> Tensor:
         chosen = count if some is None else len(some)
-        return _uniform(chosen, bound, generator).view(-1, 1, 1, 1)
+        return uniform(chosen, bound, generator).view(-1, 1, 1, 1)
 
     def drawn(probability: float) -> Tensor:
-        return torch.nonzero(torch.rand(count, generator=generator) < probability).flatten()
+        return torch.nonzero(rand(count, generator) < probability).flatten()
 
     image = image.clone()
-    if len(some := drawn(how.blur)):
-        soft = F.avg_pool2d(F.pad(image[some], (1, 1, 1, 1), mode="replicate"), 3, 1)
-        image[some] = (image[some] + soft) / 2
-    if len(some := drawn(how.blur)):
-        thick = F.avg_pool3d(image[some].unsqueeze(1), (3, 1, 1), 1, (1, 0, 0), count_include_pad=False)
-        image[some] = thick.squeeze(1)
+    if len(some := drawn(how.blotchy if how.blotches else 0.0)):
+        image[some] += how.blotches * _blotches(image[some], generator)
+    if len(some := drawn(how.thick / 2)):
+        image[some] = _coarser(image[some], generator)
+    # Between 0 and 1 a blur, below 0 an edge-enhancing kernel.
+    for probability, low, high in ((how.blur, 0.0, 1.0), (how.sharpen, -1.0, -0.2)):
+        if len(some := drawn(probability)):
+            width = 3 + 2 * between(0, 1, generator) if low == 0 else 3
+            soft = F.avg_pool2d(image[some], width, 1, width // 2, count_include_pad=False)
+            share = (low + (high - low) * rand(len(some), generator)).view(-1, 1, 1, 1)
+            image[some] = torch.lerp(image[some], soft, share)
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
     if len(some := drawn(0.5)):
-        noise = torch.randn(image[some].shape, generator=generator)
+        noise = torch.randn(image[some].shape, generator=generator, device=generator.device)
         image[some] += noise * each(how.noise, some).abs()
     return image.clamp(0, 1)
 
 
-def _mistaken(mask: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """The mask as a coarse network draws it: smooth, a little too large or small, a little off."""
-    width = 2 * int(torch.randint(0, how.mask_smooth + 1, (), generator=generator)) + 1
-    smooth = F.avg_pool2d(mask, width, 1, width // 2)
-    level = (0.5 + _uniform(len(mask), 0.25, generator)).view(-1, 1, 1, 1)
-    shifts = torch.randint(-how.mask_shift, how.mask_shift + 1, (2,), generator=generator).tolist()
-    return (smooth > level).float().roll(shifts, (2, 3))
+def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Patches of other density in bone, standard deviation up to 1; they fade in above soft tissue's 0.28."""
+    bone = ((image - 0.33) * 8).clamp(0, 1)
+    strength = rand(len(image), generator).view(-1, 1, 1, 1) ** 2
+    return bone * strength * smooth_field(bone, between(5, 24, generator), generator)

@@ -1,8 +1,8 @@
 """Crops of synthetic necks for the fracture classifier: made once, kept on disk, read back one by one.
 
-A worker process renders necks straight onto the classifier's crop grids (a whole CT of 100 million voxels
-would be thrown away) while training already reads what is there. A neck is one file of about 5 MB; they go to
-the folder that the user names, never into the repository.
+Necks are rendered straight onto the classifier's crop grids (a whole CT of 100 million voxels would be thrown
+away) while training already reads what is there. A study is one file of about 5 MB; they go to the folder
+that the user names, never into the repository.
 """
 
 from __future__ import annotations
@@ -10,52 +10,45 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
-from cspine.errors import CspineError, InputError, OutputError, UsageError
+from cspine.datasets.crop_samples import LabelledCrop, save_crops
+from cspine.errors import CspineError, OutputError, UsageError
+from cspine.phantom import (
+    Anatomy,
+    MeshAnatomy,
+    Neck,
+    PhantomImage,
+    PhantomProfile,
+    render,
+    sample_neck,
+    sample_scanner,
+)
+from cspine.phantom.breaking import broken_elsewhere
 from cspine.preprocess.geometry import HEAD_BACK_LEFT_LPS, OrientedBox, crop_grid
-from cspine.volume import FloatArray, Grid
+from cspine.volume import FloatArray
 
-if TYPE_CHECKING:
-    import torch
-
-    from cspine.phantom import Neck, PhantomProfile, Scanner
-
+CPU: Final = torch.device("cpu")
 CENTER_JITTER_MM: Final = 4.0
 SIZE_JITTER: Final = 0.10
 """Errors of the segmentation that the crop is cut from; winners of RSNA 2022 found them worth imitating."""
+TWIN_SEED: Final = 500_000_000
+"""From a neck's seed to the one of its twin's scanner."""
 RECIPE: Final = "recipe.json"
 NICENESS: Final = 10
 """Of the worker: training goes first."""
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledCrop:
-    """The crop of one vertebra of a neck with known truth; axes to head, back, left as in `VertebraCrop`.
-
-    Attributes:
-        level: which vertebra.
-        image: uint8 (planes, rows, columns); 0..255 is the crop's window.
-        mask: bool, same shape: this vertebra.
-        fracture: bool, same shape: its fractures.
-        fractured: whether it has any.
-    """
-
-    level: Vertebra
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    fracture: NDArray[np.bool_]
-    fractured: bool
 
 
 @dataclass(frozen=True)
@@ -66,41 +59,69 @@ class CropRecipe:
         spec: of the crops.
         profile: ranges that necks and scanners are drawn from.
         first_seed, count: the necks.
-        matched: keep the fractured levels and as many sound ones, not all seven.
+        twins: of each neck two studies, each with the fractured levels and as many sound ones: as it was
+            drawn, and with the sound ones broken and the others healed. Half of the vertebrae are fractured,
+            and the sound ones look as the fractured ones did before.
+        anatomy: folder of surface meshes for every second neck; None for built-in shapes only.
     """
 
     spec: CropSpec
     profile: PhantomProfile
     first_seed: int
     count: int
-    matched: bool = False
+    twins: bool = False
+    anatomy: str | None = None
 
-    def path(self, folder: Path, seed: int) -> Path:
-        """The file of one neck."""
-        return folder / f"neck-{seed:08d}.npz"
+    def paths(self, folder: Path, seed: int) -> tuple[Path, ...]:
+        """The files of one neck."""
+        parts = ("", "-twin") if self.twins else ("",)
+        return tuple(folder / f"neck-{seed:08d}{part}.npz" for part in parts)
 
 
-def make_crops(seed: int, recipe: CropRecipe) -> tuple[LabelledCrop, ...]:
-    """Sample a neck and a scanner and render vertebrae on jittered crop grids, from head to feet."""
-    from cspine.phantom import sample_neck, sample_scanner
+def make_crops(
+    seed: int, recipe: CropRecipe, device: torch.device = CPU
+) -> tuple[tuple[LabelledCrop, ...], ...]:
+    """Sample a neck and scanners and render vertebrae on jittered crop grids, from head to feet.
 
-    neck, scanner = sample_neck(seed, recipe.profile), sample_scanner(seed, recipe.profile)
+    Returns:
+        The crops of each of the neck's studies, in the order of `CropRecipe.paths`.
+    """
+    neck = sample_neck(seed, recipe.profile, anatomy=_anatomy(recipe, seed))
     rng = np.random.default_rng([seed, 1])
-    levels: list[Vertebra] = list(CERVICAL)
-    if recipe.matched:
-        sound = [v for v in CERVICAL if v not in neck.fractured]
-        count = min(len(sound), max(1, len(neck.fractured)))
-        levels = sorted([*neck.fractured, *rng.choice(np.array(sound), count, replace=False)])
-    return tuple(
-        render_crop(
-            neck,
-            Vertebra(v),
-            crop_grid(jittered_box(neck, Vertebra(v), rng), recipe.spec),
-            scanner,
-            recipe.spec,
-        )
-        for v in levels
-    )
+    if not recipe.twins:
+        return (_render_study(Study(neck, seed, CERVICAL), recipe, rng, device),)
+    sound = [v for v in CERVICAL if v not in neck.fractured]
+    count = min(len(sound), max(1, len(neck.fractured)))
+    others = tuple(Vertebra(int(v)) for v in rng.choice(np.array(sound), count, replace=False))
+    levels = tuple(sorted({*neck.fractured, *others}))
+    twin = broken_elsewhere(rng, neck, recipe.profile, others)
+    studies = (Study(neck, seed, levels), Study(twin, seed + TWIN_SEED, levels))
+    return tuple(_render_study(study, recipe, rng, device) for study in studies)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A neck to be rendered: with which scanner's seed, and which levels of it."""
+
+    neck: Neck
+    scanner_seed: int
+    levels: Sequence[Vertebra]
+
+
+def _anatomy(recipe: CropRecipe, seed: int) -> Anatomy | None:
+    return MeshAnatomy(Path(recipe.anatomy)) if recipe.anatomy and seed % 2 else None
+
+
+def _render_study(
+    study: Study, recipe: CropRecipe, rng: np.random.Generator, device: torch.device
+) -> tuple[LabelledCrop, ...]:
+    scanner = sample_scanner(study.scanner_seed, recipe.profile)
+    found = []
+    for level in study.levels:
+        grid = crop_grid(jittered_box(study.neck, level, rng), recipe.spec)
+        image = render(study.neck, grid, scanner, device=device)
+        found.append(labelled(image, level, fractured=level in study.neck.fractured, spec=recipe.spec))
+    return tuple(found)
 
 
 def vertebra_box(neck: Neck, vertebra: Vertebra) -> OrientedBox:
@@ -117,91 +138,21 @@ def jittered_box(neck: Neck, vertebra: Vertebra, rng: np.random.Generator) -> Or
     return OrientedBox(box.directions_lps, moved, sized)
 
 
-def render_crop(neck: Neck, vertebra: Vertebra, grid: Grid, scanner: Scanner, spec: CropSpec) -> LabelledCrop:
-    """Render one vertebra on a crop grid."""
-    from cspine.phantom import render
-
-    found = render(neck, grid, scanner)
+def labelled(found: PhantomImage, level: Vertebra, *, fractured: bool, spec: CropSpec) -> LabelledCrop:
+    """A rendered vertebra as a sample."""
     low, high = spec.window_hu
-    scaled = (found.hu.numpy().astype(np.float32) - low) * (255 / (high - low))
-    mask = found.labels == int(vertebra)
-    fractured = vertebra in neck.fractured
+    image = ((found.hu.float() - low) * (255 / (high - low))).round().clamp(0, 255).byte()
+    mask = found.labels == int(level)
     # Without the check a broken neighbour would leave a few voxels at the border.
     fracture = found.fracture.bool() & _own(found.labels, mask) & fractured
-    return LabelledCrop(
-        level=vertebra,
-        image=np.clip(np.round(scaled), 0, 255).astype(np.uint8),
-        mask=mask.numpy(),
-        fracture=fracture.numpy(),
-        fractured=fractured,
-    )
+    pixels, inside, broken = (part.cpu().numpy() for part in (image, mask, fracture))
+    return LabelledCrop(level, pixels, inside, broken, fractured)
 
 
 def _own(labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The vertebra and the gaps in it and close to it, without its neighbours."""
-    import torch.nn.functional as F
-
     near = F.max_pool3d(mask[None, None].float(), 5, stride=1, padding=2)[0, 0] > 0
     return near & (mask | (labels == 0))
-
-
-def save_crops(crops: Sequence[LabelledCrop], path: Path) -> None:
-    """Write the crops of a neck, at once or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    members: dict[str, Any] = {
-        "levels": np.array([int(crop.level) for crop in crops]),
-        "fractured": np.array([crop.fractured for crop in crops]),
-    }
-    for crop in crops:
-        members[f"image_{crop.level}"] = crop.image
-        members[f"mask_{crop.level}"] = np.packbits(crop.mask, axis=-1)
-        members[f"fracture_{crop.level}"] = np.packbits(crop.fracture, axis=-1)
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **members)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error
-
-
-def load_crop(path: Path, vertebra: Vertebra) -> LabelledCrop:
-    """Read one vertebra of a neck back.
-
-    Raises:
-        InputError: the file cannot be read or does not hold that level.
-    """
-    with _opened(path) as file:
-        image = file[f"image_{vertebra}"]
-        mask, fracture = (
-            np.unpackbits(file[f"{name}_{vertebra}"], axis=-1, count=image.shape[-1]).astype(bool)
-            for name in ("mask", "fracture")
-        )
-        fractured = bool(file["fractured"][list(file["levels"]).index(int(vertebra))])
-        return LabelledCrop(vertebra, image, mask, fracture, fractured)
-
-
-def load_fractured(path: Path) -> dict[Vertebra, bool]:
-    """The levels in a file and whether they are fractured.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    with _opened(path) as file:
-        return {Vertebra(v): bool(f) for v, f in zip(file["levels"], file["fractured"], strict=True)}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with np.load(path) as file:
-            yield file
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"The crops '{path}' cannot be read: remove the file to make it again.") from error
 
 
 def claim_folder(folder: Path, recipe: CropRecipe) -> None:
@@ -228,22 +179,35 @@ def claim_folder(folder: Path, recipe: CropRecipe) -> None:
         )
 
 
-def fill_folder(folder: Path, recipe: CropRecipe) -> None:
+def fill_folder(folder: Path, recipe: CropRecipe, device: torch.device = CPU) -> None:
     """Make the necks of the recipe that are not there yet."""
     claim_folder(folder, recipe)
     for seed in range(recipe.first_seed, recipe.first_seed + recipe.count):
-        path = recipe.path(folder, seed)
-        if not path.exists():
-            save_crops(make_crops(seed, recipe), path)
+        _fill(folder, recipe, seed, device)
+
+
+def _fill(folder: Path, recipe: CropRecipe, seed: int, device: torch.device) -> None:
+    paths = recipe.paths(folder, seed)
+    if not all(path.exists() for path in paths):
+        for path, crops in zip(paths, make_crops(seed, recipe, device), strict=True):
+            save_crops(crops, path)
 
 
 @contextmanager
-def filling(jobs: Sequence[tuple[Path, CropRecipe]]) -> Iterator[None]:
-    """Fill folders one after the other in a worker process while the body runs; it stops with the body.
+def filling(jobs: Sequence[tuple[Path, CropRecipe]], device: torch.device) -> Iterator[None]:
+    """Fill folders one after the other while the body runs; it stops with the body.
+
+    On a GPU a thread of this process does it there, else a worker process that gives way to training.
 
     Raises:
         CspineError: the worker failed.
     """
+    with rendering_thread(jobs, device) if device.type == "cuda" else _process(jobs):
+        yield
+
+
+@contextmanager
+def _process(jobs: Sequence[tuple[Path, CropRecipe]]) -> Iterator[None]:
     worker = multiprocessing.get_context("spawn").Process(target=_work, args=(tuple(jobs),), daemon=True)
     worker.start()
     try:
@@ -256,9 +220,33 @@ def filling(jobs: Sequence[tuple[Path, CropRecipe]]) -> Iterator[None]:
 
 
 def _work(jobs: Sequence[tuple[Path, CropRecipe]]) -> None:
-    import torch
-
     os.nice(NICENESS)
     torch.set_num_threads(1)
     for folder, recipe in jobs:
         fill_folder(folder, recipe)
+
+
+@contextmanager
+def rendering_thread(jobs: Sequence[tuple[Path, CropRecipe]], device: torch.device) -> Iterator[None]:
+    """Fill folders in a thread of this process, on a device.
+
+    Raises:
+        CspineError: whatever stopped the thread, when the body is done.
+    """
+    stop = threading.Event()
+
+    def work() -> None:
+        for folder, recipe in jobs:
+            claim_folder(folder, recipe)
+            for seed in range(recipe.first_seed, recipe.first_seed + recipe.count):
+                if stop.is_set():
+                    return
+                _fill(folder, recipe, seed, device)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            yield
+        finally:
+            stop.set()
+        done.result()

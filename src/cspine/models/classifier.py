@@ -32,11 +32,13 @@ class StudyScores:
         levels: (passes, 7), C1..C7; meaningless for absent levels.
         overall: (passes,).
         slices: (7, steps), mean over the passes.
+        heat: (7, steps, rows, columns) of the heat map, mean over the passes.
     """
 
     levels: FloatArray
     overall: FloatArray
     slices: FloatArray
+    heat: FloatArray
 
 
 class FractureClassifier:
@@ -109,8 +111,10 @@ class FractureClassifier:
         with torch.inference_mode(), autocast(self._device):
             both = torch.cat([study, study.flip(COLUMN_AXIS)])
             out = self._network(both, torch.cat([present, present]))
-        found = {name: out[name].double().cpu().numpy() for name in ("levels", "overall", "slices")}
-        return StudyScores(found["levels"], found["overall"], found["slices"].mean(0))
+        straight, mirrored = out["heat"]
+        out["heat"] = torch.stack([straight, mirrored.flip(COLUMN_AXIS)])
+        found = {name: value.double().cpu().numpy() for name, value in out.items()}
+        return StudyScores(found["levels"], found["overall"], found["slices"].mean(0), found["heat"].mean(0))
 
     def calibrated(self, levels: FloatArray, overall: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Probabilities of level logits and of overall logits, same shapes."""
@@ -133,14 +137,17 @@ class FractureClassifier:
         passes = scores.levels[:, place]
         return LevelScore(
             probability=float(self._level(passes.mean())),
-            key_lps_mm=self._key_point(crop, int(scores.slices[place].argmax())),
+            key_lps_mm=self._key_point(crop, scores.slices[place], scores.heat[place]),
             spread=float(self._level(passes).std()),
         )
 
-    def _key_point(self, crop: VertebraCrop, step: int) -> PointMm:
+    def _key_point(self, crop: VertebraCrop, slices: FloatArray, heat: FloatArray) -> PointMm:
+        """The middle of the hottest cell of the plane that looks most like a fracture."""
+        step = int(slices.argmax())
         plane = 2 * step + self.crop_spec.window_planes // 2
-        _, rows, columns = crop.grid.shape
-        x, y, z = crop.grid.to_lps_mm(np.array([plane, (rows - 1) / 2, (columns - 1) / 2]))
+        cell = np.array(np.unravel_index(int(heat[step].argmax()), heat[step].shape))
+        pixels = np.array(crop.grid.shape[1:]) / heat[step].shape
+        x, y, z = crop.grid.to_lps_mm(np.array([plane, *((cell + 0.5) * pixels - 0.5)]))
         return float(x), float(y), float(z)
 
     def _calibration(self, head: str) -> Calibration:

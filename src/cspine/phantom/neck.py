@@ -5,30 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
 
 import numpy as np
-import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
-from cspine.phantom.bone import Bone, matter
+from cspine.phantom.bone import Bone
+from cspine.phantom.breaking import break_bone
 from cspine.phantom.column import COLUMN, Column, Plan
 from cspine.phantom.confounders import Confounder, ConfounderKind, draw_extras
-from cspine.phantom.fractures import (
-    MAKERS,
-    Fracture,
-    draw_kind,
-    draw_severity,
-)
+from cspine.phantom.fractures import Fracture, draw_kind, draw_severity
 from cspine.phantom.procedural import ProceduralAnatomy
 from cspine.phantom.profile import DEFAULT, PhantomProfile
 from cspine.phantom.surroundings import Rod, draw_rods
 from cspine.phantom.template import Anatomy, FloatArray
 from cspine.phantom.tissue import Tissue
 from cspine.phantom.tissue_sampling import draw_tissue
-
-MIN_ZONE_MM3: Final = 40.0
-"""A drawn fracture that touches less bone than this is drawn again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +88,7 @@ def sample_neck(seed: int, profile: PhantomProfile = DEFAULT, *, anatomy: Anatom
         confounders += [Confounder(vertebra, kind) for kind in found]
     fractures = []
     for vertebra, plan in plans.items():
-        bones[vertebra.name], fracture = _broken(rng, bones[vertebra.name], vertebra, plan)
+        bones[vertebra.name], fracture = break_bone(rng, bones[vertebra.name], plan.kind, plan.severity)
         fractures.append(fracture)
     rods, calcified = draw_rods(rng, profile, bones, jaw="hyoid" in bones)
     path = np.stack([bones[name].center_lps_mm for name in (*reversed(COLUMN), "skull")])
@@ -135,48 +126,3 @@ def _with_extras(
         bone, additions=extras.additions, dents=extras.dents, channels=extras.channels, lines=extras.lines
     )
     return dressed, extras.kinds
-
-
-def _broken(rng: np.random.Generator, bone: Bone, vertebra: Vertebra, plan: Plan) -> tuple[Bone, Fracture]:
-    """Break a vertebra as planned; draws the place again until bone is there."""
-    assert bone.landmarks is not None
-    for attempt in range(12):
-        drawn = MAKERS[plan.kind](rng, bone.landmarks, plan.severity)
-        broken = replace(bone, cracks=drawn.cracks, compression=drawn.compression)
-        zone = _zone_mm(broken)
-        if len(zone) * _ZONE_STEP_MM**3 >= MIN_ZONE_MM3 or attempt == 11:
-            break
-    if not len(zone):
-        zone = np.array([drawn.cracks[0].center])
-    points = broken.to_lps_mm(zone)
-    half = _ZONE_STEP_MM / 2
-    lost = 0.0
-    if drawn.compression is not None:
-        lost = drawn.compression.loss * 2 * drawn.compression.body[2]
-    fracture = Fracture(
-        level=vertebra,
-        kind=plan.kind,
-        width_mm=max(crack.width_mm for crack in drawn.cracks),
-        displacement_mm=max(lost, *(crack.displacement_mm for crack in drawn.cracks)),
-        box_lps_mm=np.stack([points.min(0) - half, points.max(0) + half]),
-    )
-    return broken, fracture
-
-
-_ZONE_STEP_MM: Final = 1.2
-
-
-def _zone_mm(bone: Bone) -> FloatArray:
-    """Points (M, 3) of the bone's frame that lie in its fracture zone."""
-    low, high = bone.shape.bone_box_mm * bone.scale
-    low, high = low - 3.0, high + 3.0
-    axes = [torch.arange(float(a), float(b), _ZONE_STEP_MM) for a, b in zip(low, high, strict=True)]
-    q = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-    near = torch.zeros(len(q), dtype=torch.bool)
-    for crack in bone.cracks:
-        near |= (crack.reach(q) > 0.1) & (crack.side(q).abs() < 6.0)
-    if bone.compression is not None:
-        near |= bone.compression.band(q) > 0.3
-    q = q[near]
-    found = matter(bone, q, 1.0, torch.zeros(len(q))).broken
-    return np.asarray(q[found].numpy(), np.float64)

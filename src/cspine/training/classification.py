@@ -1,10 +1,11 @@
-"""Training of the fracture classifier, from phantoms to a calibrated bundle.
+"""Training of the fracture classifier, from phantoms or any other crops to a calibrated bundle.
 
 1. The encoder, on patches of windows and then on whole windows of necks with many fractures: is there one,
    and where.
-2. The sequence head, on whole vertebrae that the encoder has read.
-3. The study head, on the vertebrae of each neck together, with and without the fractured ones.
-4. Calibration and operating points, on further necks drawn at their natural rate of fractures.
+2. Where the recipe plans it (it wants a GPU): encoder and sequence head together, on whole vertebrae.
+3. The sequence head, on whole vertebrae that the encoder has read.
+4. The study head, on the vertebrae of each neck together, with and without the fractured ones.
+5. Calibration and operating points, on further necks drawn at their natural rate of fractures.
 
 The encoder sees windows rather than vertebrae because neighbouring windows hold nearly the same image: a
 batch of windows from many vertebrae teaches it several times more a second. The heads then learn from its
@@ -13,24 +14,35 @@ features in minutes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
 
 from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation
-from cspine.datasets.crop_batches import NeckFiles, PlaneBatches, WindowPlan
+from cspine.datasets.crop_batches import PlaneBatches, VertebraBatches, Views, WindowPlan
+from cspine.datasets.crop_samples import CropFolder, CropStudies
 from cspine.datasets.phantom_crops import CropRecipe, filling
 from cspine.device import pick_device
+from cspine.errors import UsageError
 from cspine.models.bundle import build_network
-from cspine.models.classifier_network import FractureNet
-from cspine.training.checkpoint import Checkpoint, export_weights
-from cspine.training.classification_features import SequenceBatches, StudyBatches, Views, embed, encode_necks
-from cspine.training.classification_losses import LossWeights, plane_loss, sequence_loss, study_loss
+from cspine.models.classifier_network import FractureNet, VertebraLogits
+from cspine.phantom import DEFAULT
+from cspine.training.checkpoint import export_weights, load_weights
+from cspine.training.classification_features import SequenceBatches, StudyBatches, embed, encode_studies
+from cspine.training.classification_losses import (
+    LossWeights,
+    plane_loss,
+    sequence_loss,
+    study_loss,
+    vertebra_loss,
+)
 from cspine.training.classification_scores import (
     CALIBRATION_SEED,
     TRAINING_SEED,
@@ -40,6 +52,10 @@ from cspine.training.classification_scores import (
 from cspine.training.loop import Batches, Loss, Plan, Task, fit
 from cspine.training.spine import phantom_count
 
+TRAINING: Final = "training"
+CALIBRATION: Final = "calibration"
+"""Folders of crops."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -47,33 +63,43 @@ class Recipe:
 
     Attributes:
         patches, planes, sequence, study: plans of the stages.
+        vertebrae: plan of the stage that trains encoder and sequence head together; None leaves it out.
         rich: what makes the necks of training differ from the default profile.
         calibration_necks: how many are made for stage 4.
         of_patches, of_planes: what the batches of the first two stages are made of.
+        pairs: pairs of whole vertebrae in a batch of the stage "vertebrae".
+        gpu_factor: on a GPU the batches hold so many times the pairs.
         batch: vertebrae or studies in a batch of the heads.
         views: augmented views of each vertebra that the heads see.
         augmentation, weights: of all stages.
         seed: first seed of the necks.
+        anatomy: folder of surface meshes for every second neck of training; None for built-in shapes only.
+        initial: file of weights to start from, None for random ones.
     """
 
     patches: Plan = field(default_factory=Plan)
     planes: Plan = field(default_factory=Plan)
     sequence: Plan = field(default_factory=Plan)
     study: Plan = field(default_factory=Plan)
+    vertebrae: Plan | None = None
     rich: Mapping[str, Any] = field(default_factory=dict)
     calibration_necks: int = 150
     of_patches: WindowPlan = field(default_factory=lambda: WindowPlan(10, 8, 64))
     of_planes: WindowPlan = field(default_factory=lambda: WindowPlan(6))
+    pairs: int = 4
+    gpu_factor: int = 4
     batch: int = 64
     views: int = 2
     augmentation: Augmentation = field(default_factory=Augmentation)
     weights: LossWeights = field(default_factory=LossWeights)
     seed: int = 10_000_000
+    anatomy: str | None = None
+    initial: str | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share; each stage adds its own plan."""
-        plans = ("patches", "planes", "sequence", "study")
+        plans = ("patches", "planes", "vertebrae", "sequence", "study")
         return {name: value for name, value in asdict(self).items() if name not in plans}
 
     def crops(self, spec: CropSpec, necks: int) -> dict[str, CropRecipe]:
@@ -83,12 +109,10 @@ class Recipe:
             spec: of the crops.
             necks: for training.
         """
-        from cspine.phantom import DEFAULT
-
         rich, first = replace(DEFAULT, **self.rich), self.seed + TRAINING_SEED
         return {
-            "training": CropRecipe(spec, rich, first, necks, matched=True),
-            "calibration": CropRecipe(spec, DEFAULT, self.seed + CALIBRATION_SEED, self.calibration_necks),
+            TRAINING: CropRecipe(spec, rich, first, necks, twins=True, anatomy=self.anatomy),
+            CALIBRATION: CropRecipe(spec, DEFAULT, self.seed + CALIBRATION_SEED, self.calibration_necks),
         }
 
 
@@ -98,26 +122,25 @@ class Run:
 
     Attributes:
         bundle: folder of the bundle.
-        output: folder for crops (several GB) and checkpoints; a run that was stopped goes on from there.
+        output: folder for checkpoints; a run that was stopped goes on from there.
+        crops: folder that holds the folders of crops.
         device: where to compute.
     """
 
     bundle: Path
     output: Path
+    crops: Path
     device: torch.device
-
-    def crops(self, name: str) -> Path:
-        """A folder of crops."""
-        return self.output / "crops" / name
 
 
 def train(bundle: str | Path, data: str, output: str | Path, recipe: Recipe, device: str = "auto") -> None:
-    """Train the bundle's network from random weights, calibrate it and put both into the bundle.
+    """Train the bundle's network, calibrate it and put both into the bundle.
 
     Args:
         bundle: its folder.
-        data: "phantom:COUNT", the necks to train on; a worker process makes them while training goes on.
-        output: folder for crops (several GB) and checkpoints; a run that was stopped goes on from there.
+        data: "phantom:COUNT", the necks to train on, which are made while training goes on (on a GPU there);
+            or "crops:FOLDER" with folders "training" and "calibration" of `cspine.datasets.crop_samples`.
+        output: folder for made crops (several GB) and checkpoints; a run that was stopped goes on from there.
         recipe: what to do.
         device: "auto", "cpu" or "cuda".
 
@@ -125,40 +148,78 @@ def train(bundle: str | Path, data: str, output: str | Path, recipe: Recipe, dev
         UsageError: other data, or an output folder of another run.
         OutputError: something cannot be written.
     """
-    run = Run(Path(bundle), Path(output), pick_device(device))
+    kind, _, folder = data.partition(":")
+    made = Path(output) / "crops"
+    run = Run(Path(bundle), Path(output), Path(folder) if kind == "crops" else made, pick_device(device))
     spec = read_crop_spec(run.bundle)
-    jobs = recipe.crops(spec, phantom_count(data))
-    with filling([(run.crops(name), crops) for name, crops in jobs.items()]):
-        network, steps = train_network(spec, recipe, run)
+    with _samples(data, recipe, run, spec):
+        network, steps = train_network(spec, recipe, run, CropFolder(run.crops / TRAINING))
         trained_on = {"data": data, "first_seed": recipe.seed + TRAINING_SEED, "steps": steps}
         export_weights(network.state_dict(), run.bundle, training=trained_on)
-        NeckFiles(run.crops("calibration")).wait_for(recipe.calibration_necks)
-    calibrate(run.bundle, run.crops("calibration"), run.device)
+        if kind != "crops":
+            CropFolder(run.crops / CALIBRATION).wait_for(recipe.calibration_necks)
+    calibrate(run.bundle, run.crops / CALIBRATION, run.device)
 
 
-def train_network(spec: CropSpec, recipe: Recipe, run: Run) -> tuple[FractureNet, int]:
+@contextmanager
+def _samples(data: str, recipe: Recipe, run: Run, spec: CropSpec) -> Iterator[None]:
+    """Make phantoms meanwhile, or check that the crops are there."""
+    if not data.startswith("crops:"):
+        jobs = recipe.crops(spec, phantom_count(data))
+        with filling([(run.crops / name, crops) for name, crops in jobs.items()], run.device):
+            yield
+        return
+    for name in (TRAINING, CALIBRATION):
+        if not CropFolder(run.crops / name).refresh():
+            raise UsageError(
+                f"'{run.crops}' has no crops in '{name}': make them first, or use phantom:COUNT."
+            )
+    yield
+
+
+class _Vertebrae(nn.Module):
+    """Encoder and sequence head as one network."""
+
+    def __init__(self, network: FractureNet) -> None:
+        super().__init__()
+        self.whole = network
+
+    def forward(self, crops: Tensor) -> VertebraLogits:
+        return self.whole.encode(crops)
+
+
+def train_network(spec: CropSpec, recipe: Recipe, run: Run, studies: CropStudies) -> tuple[FractureNet, int]:
     """Go through the stages; returns the network and the encoder's steps."""
     torch.manual_seed(recipe.patches.seed)
     network = build_network(run.bundle)
     assert isinstance(network, FractureNet)
-    how, weights, rich = recipe.augmentation, recipe.weights, run.crops("training")
+    if recipe.initial is not None:
+        load_weights(network, Path(recipe.initial))
+    weights = recipe.weights
 
-    def stage(name: str, module: torch.nn.Module, plan: Plan, batches: Batches, loss: Loss) -> Checkpoint:
+    def views(seed: int, count: int = 1) -> Views:
+        return Views(spec, recipe.augmentation, seed, count, run.device)
+
+    def stage(name: str, module: nn.Module, plan: Plan, batches: Batches, loss: Loss) -> int:
         done = fit(Task(module, batches, loss, recipe.identity), plan, run.output / name, run.device)
         module.load_state_dict(done.average)
-        return done
+        return done.step
 
-    patches = PlaneBatches(rich, spec, recipe.of_patches, how, recipe.patches.seed)
-    first = stage("patches", network.encoder, recipe.patches, patches, partial(plane_loss, weights))
-    windows = PlaneBatches(rich, spec, recipe.of_planes, how, recipe.planes.seed)
-    second = stage("planes", network.encoder, recipe.planes, windows, partial(plane_loss, weights))
+    steps, factor = 0, recipe.gpu_factor if run.device.type == "cuda" else 1
+    for name, plan, of in (
+        ("patches", recipe.patches, recipe.of_patches),
+        ("planes", recipe.planes, recipe.of_planes),
+    ):
+        windows = PlaneBatches(studies, replace(of, pairs=factor * of.pairs), views(plan.seed))
+        steps += stage(name, network.encoder, plan, windows, partial(plane_loss, weights))
+    if (whole := recipe.vertebrae) is not None:
+        vertebrae = VertebraBatches(studies, factor * recipe.pairs, views(whole.seed))
+        steps += stage("vertebrae", _Vertebrae(network), whole, vertebrae, partial(vertebra_loss, weights))
 
-    views = Views(spec, how, recipe.views, recipe.seed)
-    vertebrae = encode_necks(network, NeckFiles(rich).wait_for(1), views, run.device)
-    sequences = SequenceBatches(vertebrae, recipe.batch, recipe.sequence.seed)
+    encoded = encode_studies(network, studies.wait_for(1), views(recipe.seed, recipe.views))
+    sequences = SequenceBatches(encoded, recipe.batch, recipe.sequence.seed)
     stage("sequence", network.sequence, recipe.sequence, sequences, partial(sequence_loss, weights))
 
-    embedded = embed(network, vertebrae)
-    studies = StudyBatches(embedded, recipe.batch, recipe.study.seed)
-    stage("study", network.study, recipe.study, studies, partial(study_loss, weights))
-    return network.eval(), first.step + second.step
+    together = StudyBatches(embed(network, encoded), recipe.batch, recipe.study.seed)
+    stage("study", network.study, recipe.study, together, partial(study_loss, weights))
+    return network.eval(), steps

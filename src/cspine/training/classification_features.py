@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cspine.anatomy import CERVICAL
-from cspine.crops import CropSpec
-from cspine.datasets.crop_augmentation import Augmentation
-from cspine.datasets.crop_batches import NeckFile, vertebra_batch
-from cspine.datasets.phantom_crops import load_crop
+from cspine.datasets.crop_batches import Views, vertebra_batch
+from cspine.datasets.crop_samples import CropStudy
 from cspine.models.classifier_network import FractureNet
 from cspine.models.device import autocast
+
+KEPT: Final = ("features", "slices", "weight", "located", "fractured")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Features:
         features: (M, views, steps, F).
         slices: (M, views, steps), 0 or 1.
         weight: (M, views); 0 where too little of the fracture is in view.
+        located: (M,); 0 where `slices` are unknown.
         fractured: (M,), 0 or 1.
         neck, level: (M,) number of the neck and place of the level, C1 = 0.
     """
@@ -34,52 +36,40 @@ class Features:
     features: Tensor
     slices: Tensor
     weight: Tensor
+    located: Tensor
     fractured: Tensor
     neck: NDArray[np.int64]
     level: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Views:
-    """How crops are looked at.
-
-    Attributes:
-        spec: of the crops.
-        augmentation: of each view (without mixup).
-        count: views of each crop.
-        seed: of the augmentation.
-    """
-
-    spec: CropSpec
-    augmentation: Augmentation
-    count: int
-    seed: int
-
-
 @torch.no_grad()
-def encode_necks(
-    network: FractureNet, necks: Sequence[NeckFile], views: Views, device: torch.device
-) -> Features:
-    """Encode all vertebrae of the necks, neck by neck and from head to feet."""
+def encode_studies(network: FractureNet, studies: Sequence[CropStudy], views: Views) -> Features:
+    """Encode all vertebrae of the studies, study by study and from head to feet, on the views' device."""
+    device = views.device
     network = network.to(device).eval()
-    how = replace(views.augmentation, mixup=0.0)
+    views = replace(views, augmentation=replace(views.augmentation, mixup=0.0))
     parts: list[dict[str, Tensor]] = []
-    for number, neck in enumerate(necks):
-        crops = [load_crop(neck.path, vertebra) for vertebra in sorted(neck.fractured)]
+    for number, study in enumerate(studies):
+        crops = [study.load(level) for level in sorted(study.fractured)]
         seen = []
         for view in range(views.count):
-            generator = torch.Generator().manual_seed((views.seed + number) * 101 + view)
-            batch = vertebra_batch(crops, views.spec, how, generator)
+            batch = vertebra_batch(crops, views, views.generator(number * 101 + view))
             with autocast(device):
-                features, _ = network.encoder(network.windows(batch.pop("crops").to(device)))
-            batch["features"] = features.float().cpu().view(len(crops), views.spec.steps, -1)
-            seen.append(batch)
-        parts.append({name: torch.stack([batch[name] for batch in seen], 1) for name in seen[0]})
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    place = [(n, CERVICAL.index(v)) for n, neck in enumerate(necks) for v in sorted(neck.fractured)]
+                features, _ = network.encoder(network.windows(batch.pop("crops")))
+            batch["features"] = features.float().view(len(crops), views.spec.steps, -1)
+            seen.append({name: batch[name].cpu() for name in KEPT})
+        parts.append({name: torch.stack([batch[name] for batch in seen], 1) for name in KEPT})
+    whole = {name: torch.cat([part[name] for part in parts]) for name in KEPT}
+    place = [(n, CERVICAL.index(v)) for n, study in enumerate(studies) for v in sorted(study.fractured)]
     number, level = np.array(place, np.int64).T
     return Features(
-        whole["features"], whole["slices"], whole["weight"], whole["fractured"][:, 0], number, level
+        features=whole["features"],
+        slices=whole["slices"],
+        weight=whole["weight"],
+        located=whole["located"][:, 0],
+        fractured=whole["fractured"][:, 0],
+        neck=number,
+        level=level,
     )
 
 
@@ -92,7 +82,11 @@ class SequenceBatches:
         self._broken, self._sound = np.flatnonzero(truth), np.flatnonzero(~truth)
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """The batch of one step: "features" (N, steps, F), "slices" (N, steps), "weight" and "fractured"."""
+        """The batch of one step.
+
+        Returns:
+            "features" (N, steps, F), "slices" (N, steps), "weight", "fractured" and "located" (N,).
+        """
         rng = np.random.default_rng([self._seed, step])
         half = self._size // 2
         which = np.concatenate([rng.choice(self._broken, half), rng.choice(self._sound, self._size - half)])
@@ -103,6 +97,7 @@ class SequenceBatches:
             "slices": data.slices[which, view],
             "weight": data.weight[which, view],
             "fractured": data.fractured[which],
+            "located": data.located[which],
         }
 
 

@@ -22,12 +22,14 @@ class LossWeights:
             every fracture, and that is by far the quickest signal to learn from. (The .2 that suits RSNA 2022
             reckons with boxes for one study in eight.)
         slices: of the planes beside the level.
+        vertebra_heat: of the heat map beside the level.
         overall: of the spine beside the levels.
         positive: of a fracture beside its absence in the study's loss, as in the metric of RSNA 2022.
     """
 
     heat: float = 1.0
     slices: float = 0.2
+    vertebra_heat: float = 0.2
     overall: float = 0.5
     positive: float = 2.0
 
@@ -52,8 +54,24 @@ def heat_loss(logits: Tensor, target: Tensor) -> Tensor:
 def sequence_loss(weights: LossWeights, sequence: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Loss of single vertebrae; half of a batch is fractured, so positives need no further weight."""
     _, level_logits, slice_logits = sequence(batch["features"])
+    return _vertebra_terms(weights, level_logits, slice_logits, batch)
+
+
+def vertebra_loss(weights: LossWeights, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Loss of single vertebrae from the image on; planes and heat count where they are known."""
+    found = network(batch["crops"])
+    values = _vertebra_terms(weights, found.level, found.slices, batch)
+    known = batch["located"] > 0
+    heat = heat_loss(found.heat[known].float(), batch["heat"][known])
+    return {**values, "loss": values["loss"] + weights.vertebra_heat * heat, "heat": heat}
+
+
+def _vertebra_terms(
+    weights: LossWeights, level_logits: Tensor, slice_logits: Tensor, batch: Batch
+) -> dict[str, Tensor]:
     level = F.binary_cross_entropy_with_logits(level_logits, batch["fractured"], batch["weight"])
-    slices = F.binary_cross_entropy_with_logits(slice_logits, batch["slices"])
+    known = batch["located"][:, None].expand_as(slice_logits)
+    slices = F.binary_cross_entropy_with_logits(slice_logits, batch["slices"], known)
     return {"loss": level + weights.slices * slices, "level": level, "slices": slices}
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cspine.anatomy import CERVICAL
 from cspine.crops import CropSpec
-from cspine.datasets.crop_batches import NeckFiles, as_vertebra_crops
+from cspine.datasets.crop_batches import as_vertebra_crops
+from cspine.datasets.crop_samples import CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
 from cspine.device import pick_device
 from cspine.errors import OutputError
@@ -45,29 +46,32 @@ class Scored:
     """Logits of S necks.
 
     Attributes:
-        levels: (S, passes, 7).
+        levels: (S, passes, 7); of levels that are not known they mean nothing.
         overall: (S, passes).
         fractured: bool (S, 7).
+        known: bool (S, 7): levels that were there to be scored.
     """
 
     levels: FloatArray
     overall: FloatArray
     fractured: NDArray[np.bool_]
+    known: NDArray[np.bool_]
 
     @property
     def any_fractured(self) -> NDArray[np.bool_]:
         """(S,)."""
-        return np.asarray(self.fractured.any(1))
+        return np.asarray((self.fractured & self.known).any(1))
 
 
 def score(classifier: FractureClassifier, folder: Path) -> Scored:
     """Score all necks of a folder the way studies are scored."""
-    necks = NeckFiles(folder).wait_for(1)
-    found = [classifier.scores(as_vertebra_crops(neck.path)) for neck in necks]
+    necks = CropFolder(folder).wait_for(1)
+    found = [classifier.scores(as_vertebra_crops(neck)) for neck in necks]
     return Scored(
         np.stack([scores.levels for scores in found]),
         np.stack([scores.overall for scores in found]),
-        np.array([[neck.fractured[v] for v in CERVICAL] for neck in necks]),
+        np.array([[neck.fractured.get(v, False) for v in CERVICAL] for neck in necks]),
+        np.array([[v in neck.fractured for v in CERVICAL] for neck in necks]),
     )
 
 
@@ -92,7 +96,7 @@ def write_calibration(bundle: Path, scored: Scored) -> None:
     Raises:
         OutputError: the metadata cannot be written.
     """
-    level = fit_calibration(scored.levels.mean(1).ravel(), scored.fractured.ravel())
+    level = fit_calibration(scored.levels.mean(1)[scored.known], scored.fractured[scored.known])
     overall = fit_calibration(scored.overall.mean(1), scored.any_fractured)
     metadata = read_json(bundle, METADATA)
     section = metadata["cspine"]
@@ -109,9 +113,9 @@ def operating_points(
     scored: Scored, level: Calibration, overall: Calibration, min_margin: float
 ) -> dict[str, OperatingPoint]:
     """Rule-out, balanced and rule-in, on calibrated scores."""
-    levels, whole = level(scored.levels.mean(1)), overall(scored.overall.mean(1))
+    levels, whole = level(scored.levels.mean(1)) * scored.known, overall(scored.overall.mean(1))
     fitted = fit_study_thresholds(levels.max(1), whole, scored.any_fractured)
-    right = (levels >= fitted.balanced.level) == scored.fractured
+    right = ((levels >= fitted.balanced.level) == scored.fractured) & scored.known
     max_spread = round(float(np.quantile(level(scored.levels).std(1)[right], STEADY)), 4)
     return {
         name: OperatingPoint(round(at.level, 4), round(at.overall, 4), min_margin, max_spread)
@@ -151,20 +155,23 @@ def measure(classifier: FractureClassifier, scored: Scored) -> dict[str, Any]:
         operating point.
     """
     probabilities, overall = classifier.calibrated(scored.levels.mean(1), scored.overall.mean(1))
-    truth, any_truth = scored.fractured, scored.any_fractured
+    truth, known, any_truth = scored.fractured, scored.known, scored.any_fractured
     points = {
-        name: _at_point(classifier.operating_point(name), probabilities, overall, truth)
+        name: _at_point(classifier.operating_point(name), probabilities, overall, scored)
         for name in ("rule_out", "balanced", "rule_in")
     }
-    by_level = {str(v): _auc_or_none(probabilities[:, i], truth[:, i]) for i, v in enumerate(CERVICAL)}
+    by_level = {
+        str(v): _auc_or_none(probabilities[known[:, i], i], truth[known[:, i], i])
+        for i, v in enumerate(CERVICAL)
+    }
     return {
         "necks": len(truth),
         "fractured_necks": int(any_truth.sum()),
-        "fractured_levels": int(truth.sum()),
-        "level_auc": roc_auc(probabilities.ravel(), truth.ravel()),
+        "fractured_levels": int(truth[known].sum()),
+        "level_auc": roc_auc(probabilities[known], truth[known]),
         "level_auc_by_level": by_level,
         "study_auc": roc_auc(overall, any_truth),
-        "level_ece": expected_calibration_error(probabilities.ravel(), truth.ravel()),
+        "level_ece": expected_calibration_error(probabilities[known], truth[known]),
         "study_ece": expected_calibration_error(overall, any_truth),
         "operating_points": points,
     }
@@ -180,10 +187,10 @@ def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, dev
     """Write the probabilities of every neck of a folder to a JSON file."""
     classifier = _load(Path(bundle), pick_device(device))
     found = {}
-    for neck in NeckFiles(Path(folder)).wait_for(1):
-        scores = classifier(as_vertebra_crops(neck.path))
+    for neck in CropFolder(Path(folder)).wait_for(1):
+        scores = classifier(as_vertebra_crops(neck))
         levels = {str(vertebra): level.probability for vertebra, level in scores.levels.items()}
-        found[neck.path.stem] = {"overall": scores.overall, "levels": levels}
+        found[neck.name] = {"overall": scores.overall, "levels": levels}
     _write_json(found, Path(output))
 
 
@@ -195,15 +202,15 @@ def _write_json(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _at_point(
-    at: OperatingPoint, levels: FloatArray, overall: FloatArray, truth: NDArray[np.bool_]
+    at: OperatingPoint, levels: FloatArray, overall: FloatArray, scored: Scored
 ) -> Mapping[str, float]:
     """Rates of right decisions; a study is present when one level or the spine as a whole is."""
-    called = levels >= at.level
+    called = (levels >= at.level) & scored.known
     study = called.any(1) | (overall >= at.overall)
-    any_truth = truth.any(1)
+    truth, any_truth = scored.fractured & scored.known, scored.any_fractured
     return {
         "level_sensitivity": float(called[truth].mean()),
-        "level_specificity": float((~called[~truth]).mean()),
+        "level_specificity": float((~called[~truth & scored.known]).mean()),
         "study_sensitivity": float(study[any_truth].mean()),
         "study_specificity": float((~study[~any_truth]).mean()),
     }

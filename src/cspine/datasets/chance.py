@@ -1,0 +1,34 @@
+"""Chance for whole batches, on the generator's device."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rand(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) numbers from 0 to 1."""
+    return torch.rand(count, generator=generator, device=generator.device)
+
+
+def uniform(count: int, bound: float, generator: torch.Generator) -> Tensor:
+    """(count,) numbers from -bound to bound."""
+    return (2 * rand(count, generator) - 1) * bound
+
+
+def between(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from low to high, both included."""
+    return low + int(rand(1, generator) * (high - low + 1))
+
+
+def smooth_field(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:
+    """Smooth noise of standard deviation near 1 with patches of about `cell` voxels, shaped as `like`."""
+    count, planes, rows, columns = like.shape
+    layers, *coarse = (max(2, n // step + 1) for n, step in ((planes, 4), (rows, cell), (columns, cell)))
+    noise = torch.randn(count, layers, *coarse, generator=generator, device=generator.device)
+    wide = F.interpolate(noise, size=(rows, columns), mode="bilinear", align_corners=True)
+    # Between the layers by hand: trilinear interpolation takes several times longer on a CPU.
+    at = torch.linspace(0, layers - 1, planes, device=wide.device)
+    between_layers = (1 - (at[:, None] - torch.arange(layers, device=wide.device)).abs()).clamp(min=0)
+    return torch.einsum("pl,nlhw->nphw", 1.5 * between_layers, wide)
