@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from cspine.dicom import read_ct
 from cspine.errors import CspineError, NoUsableSeriesError, exit_code_of
@@ -35,16 +35,29 @@ from fracture_map.names import FINDINGS, START
 
 if TYPE_CHECKING:
     from cspine.dicom.series import CtSeries
+    from cspine.method import Method
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Tell = Callable[[Message], None]
 
 
-def analyse(request: Request, tell: Tell) -> None:
+def load_method(models: str, device: str) -> Method:
+    """Load the networks, and the libraries that they need."""
+    from cspine.method import Method
+
+    return Method.load(Path(models), device)
+
+
+def analyse(request: Request, tell: Tell, load: Callable[[str, str], Method] = load_method) -> None:
     """Analyse one study; its files are in the staging folder when this returns.
 
     Reading begins while the libraries and networks are still being loaded, which takes about as long.
+
+    Args:
+        request: what to do.
+        tell: hears how it goes.
+        load: gives the networks of a folder on a device.
 
     Raises:
         CspineError: whatever stopped it.
@@ -53,11 +66,10 @@ def analyse(request: Request, tell: Tell) -> None:
     with ThreadPoolExecutor(1) as beside:
         series = beside.submit(_read, Path(request.input), tell)
         with clock.stage(START):
-            from cspine.method import Method
             from fracture_map.app import run_graph
             from fracture_map.steps import steps_of
 
-            method = Method.load(Path(request.models), request.device)
+            method = load(request.models, request.device)
         previous = Path(request.previous) if request.previous else None
         steps = steps_of(method, series.result, previous, request.also)
         run_graph(steps, Outbox(Path(request.staging)), clock)
@@ -100,25 +112,30 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+def answer(request: str, pipe: BinaryIO, work: Callable[[Request, Tell], None]) -> int:
+    """Do one request and tell of it through a pipe; returns the study's exit code."""
+    lock = Lock()
+
+    def tell(message: Message) -> None:
+        with lock:
+            pipe.write(encode(message))
+
+    try:
+        work(Request.from_json(request), tell)
+    except Exception as error:
+        if os.environ.get("FRACTURE_MAP_DEBUG") == "1":
+            sys.excepthook(type(error), error, error.__traceback__)
+        failed = failure_of(error)
+        tell(failed)
+        return failed.exit_code
+    return 0
+
+
 def main(work: Callable[[Request, Tell], None] = analyse) -> int:
     """Run one request from standard input; the exit code is the study's."""
     die_with_parent()
-    lock = Lock()
     with os.fdopen(int(os.environ[MESSAGES_FD]), "wb", buffering=0) as pipe:
-
-        def tell(message: Message) -> None:
-            with lock:
-                pipe.write(encode(message))
-
-        try:
-            work(Request.from_json(sys.stdin.read()), tell)
-        except Exception as error:
-            if os.environ.get("FRACTURE_MAP_DEBUG") == "1":
-                sys.excepthook(type(error), error, error.__traceback__)
-            failed = failure_of(error)
-            tell(failed)
-            return failed.exit_code
-    return 0
+        return answer(sys.stdin.read(), pipe, work)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,28 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from cspine.errors import CspineError, OutputError, TerminatedError, UsageError
+from cspine.errors import (
+    CspineError,
+    InputError,
+    NoUsableSeriesError,
+    OutputError,
+    TerminatedError,
+    UsageError,
+)
 from cspine.settings import TIMEOUT_S
 from fracture_map import names
 from fracture_map.account import Account
-from fracture_map.messages import Message, Request, StudyMessage
+from fracture_map.messages import DoneMessage, Message, Request, StudyMessage
 from fracture_map.publish import Output, opened_output
 from fracture_map.staging import staging_folder, write_staged
 from fracture_map.supervise import CHILD, Job, StopFlag, error_of, supervise
+
+Analyse = Callable[[Job, StopFlag, Callable[[Message], None]], DoneMessage]
+"""Has a job done by an analysing process, as `supervise` does by one of its own."""
+
+ANSWERS: Final = (0, NoUsableSeriesError.exit_code, InputError.exit_code)
+"""Exit codes that say something of the study, so that another attempt would say the same; the others say
+something of this installation."""
 
 _LEAVES_NOTHING: Final = (OutputError, TerminatedError, UsageError)
 """After these OUTPUT stays as it was."""
@@ -70,7 +84,10 @@ class StudyResult:
 
 
 def run_study(
-    options: StudyOptions, stop: StopFlag, tell: Callable[[Message], None] = lambda _: None
+    options: StudyOptions,
+    stop: StopFlag,
+    tell: Callable[[Message], None] = lambda _: None,
+    analyse: Analyse = supervise,
 ) -> StudyResult:
     """Analyse one study; OUTPUT holds its complete result afterwards, or what it held before.
 
@@ -78,12 +95,13 @@ def run_study(
         options: what to do.
         stop: ends the run early when set.
         tell: hears how it goes.
+        analyse: has the analysis done.
 
     Returns:
         The result; deliberate errors are in it, not raised.
     """
     begin = perf_counter()
-    run = _Run(options, stop, tell, Account(options.device, options.timeout_s))
+    run = _Run(options, stop, tell, Account(options.device, options.timeout_s), analyse)
     error: CspineError | None
     files: Mapping[str, Path] = {}
     try:
@@ -104,6 +122,7 @@ class _Run:
     stop: StopFlag
     tell: Callable[[Message], None]
     account: Account
+    analyse: Analyse
 
     def analyse_and_publish(
         self, output: Output, staging: Path
@@ -141,7 +160,7 @@ class _Run:
             also=self.options.also,
         )
         job = Job(request.to_json(), self.options.timeout_s, self.options.command, self.options.debug)
-        done = supervise(job, self.stop, on_message)
+        done = self.analyse(job, self.stop, on_message)
         return error_of(done.exit_code, done.sentence) if done.sentence else None
 
     def _stage_failure(self, output: Output, staging: Path, error: CspineError) -> dict[str, Path]:

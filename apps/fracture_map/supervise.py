@@ -101,18 +101,18 @@ def supervise(job: Job, stop: StopFlag, tell: Callable[[Message], None]) -> Done
     read_fd, write_fd = os.pipe()
     process = _start(job, write_fd)
     try:
-        last = _listen(process, read_fd, job, stop, tell)
+        last = listen(read_fd, job, stop, tell)
         code = process.wait(timeout=_GRACE_S)
     except subprocess.TimeoutExpired:  # it said its last word, yet hangs on the way out
         code = 0
     finally:
         os.close(read_fd)
-        _end(process)
+        end(process)
     if isinstance(last, FailedMessage):
         raise error_of(last.exit_code, last.sentence)
     if isinstance(last, DoneMessage) and code == 0:
         return last
-    raise CspineError(_crash_sentence(code))
+    raise CspineError(crash_sentence(code))
 
 
 def error_of(exit_code: int, sentence: str) -> CspineError:
@@ -131,19 +131,31 @@ def environment(base: Mapping[str, str], messages_fd: int) -> dict[str, str]:
     }
 
 
+def spawn(command: Sequence[str], fd: int, *, debug: bool, stdin: int) -> subprocess.Popen[bytes]:
+    """Start an analysing process in a session of its own.
+
+    Args:
+        command: the program.
+        fd: what it inherits, and finds in `MESSAGES_FD`.
+        debug: let what it prints through to standard error.
+        stdin: as `subprocess.Popen` takes it.
+    """
+    output = sys.stderr.fileno() if debug else subprocess.DEVNULL
+    with _stack_limit():
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            env=environment(os.environ, fd),
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
+
+
 def _start(job: Job, write_fd: int) -> subprocess.Popen[bytes]:
-    output = sys.stderr.fileno() if job.debug else subprocess.DEVNULL
     try:
-        with _stack_limit():
-            process = subprocess.Popen(
-                job.command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment(os.environ, write_fd),
-                pass_fds=(write_fd,),
-                start_new_session=True,
-            )
+        process = spawn(job.command, write_fd, debug=job.debug, stdin=subprocess.PIPE)
     finally:
         os.close(write_fd)
     assert process.stdin is not None
@@ -168,14 +180,14 @@ def _stack_limit() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def _listen(
-    process: subprocess.Popen[bytes],
-    read_fd: int,
-    job: Job,
-    stop: StopFlag,
-    tell: Callable[[Message], None],
-) -> Message | None:
-    """Pass messages on until the pipe closes; return the last."""
+def listen(read_fd: int, job: Job, stop: StopFlag, tell: Callable[[Message], None]) -> Message | None:
+    """Pass messages on until the pipe closes; return the last.
+
+    Raises:
+        TimeLimitError: the time limit of the job passed.
+        TerminatedError: `stop` was set.
+        CspineError: what came was no message.
+    """
     deadline, last, pending = monotonic() + job.timeout_s, None, b""
     wake_read, stop.wake = os.pipe()
     try:
@@ -214,7 +226,7 @@ def _understood(line: bytes) -> Message:
         ) from None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End the process and everything that it started."""
     if process.poll() is None:
         _signal_group(process, signal.SIGTERM)
@@ -229,7 +241,8 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _crash_sentence(code: int) -> str:
+def crash_sentence(code: int) -> str:
+    """What is said of a process that ended without a word."""
     if code >= 0:
         return (
             f"The analysing process ended with exit code {code} and without a result; "
