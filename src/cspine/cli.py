@@ -1,33 +1,74 @@
-"""``cspine``: training of the bundles, for those who develop them."""
+"""``cspine``: training and evaluation, for those who develop the networks."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cspine.errors import CspineError
-from cspine.settings import DEVICES
+from cspine import rsna_cli
+from cspine.errors import CspineError, UsageError
+from cspine.settings import DEVICES, models_dir
+
+WHOLE_METHOD = ("models", "cases")
+"""Options of `evaluate` that mean nothing for one bundle."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code, with one sentence on stderr where it failed."""
-    options = vars(_parser().parse_args(arguments))
+    given = _parser().parse_args(arguments)
+    options = vars(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    config, bundle = options.pop("command"), options.pop("bundle")
+    config, bundle = options.pop("command"), options.pop("bundle", None)
     try:
-        from cspine.training.recipe import run_config
-
-        run_config(bundle, config, options)
+        if config == "rsna":
+            print("\n".join(rsna_cli.run(given)))
+        elif bundle is None:
+            _evaluate_method(options, shlex.join(sys.argv[1:] if arguments is None else arguments))
+        else:
+            _run_bundle(bundle, config, options)
     except CspineError as error:
         print(f"cspine: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("cspine: stopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        print("cspine: stopped; the same command goes on from where it was.", file=sys.stderr)
         return 130
     return 0
+
+
+def _run_bundle(bundle: Path, config: str, options: Mapping[str, Any]) -> None:
+    from cspine.training.recipe import run_config
+
+    options = dict(options)
+    for name in WHOLE_METHOD:
+        if options.pop(name, None) is not None:
+            raise UsageError(f"--{name} belongs to the evaluation of the whole method: leave the bundle out.")
+    run_config(bundle, config, options)
+
+
+def _evaluate_method(options: Mapping[str, Any], command: str) -> None:
+    from cspine.evaluation.command import METRICS, REPORT, Evaluation, evaluate, summary_lines
+
+    if options["data"] is None or options["output"] is None:
+        raise UsageError("Name the cases and the output folder, as in --data phantom:40 --out OUT.")
+    output, given = Path(options["output"]), {n: options[n] for n in ("cases", "anatomy") if options[n]}
+    metrics = evaluate(
+        Evaluation(
+            models=Path(options["models"] or models_dir()),
+            data=options["data"],
+            output=output,
+            shifted_only=bool(options["shifted"]),
+            device=options["device"] or "auto",
+            command=f"cspine {command}",
+            **{name: Path(value) for name, value in given.items()},
+        )
+    )
+    for line in (*summary_lines(metrics), f"{output / METRICS}", f"{output / REPORT}"):
+        print(line)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,12 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--initial", help="file of weights to start from")
     train.add_argument("--seed", type=int, help="of everything random")
     train.add_argument("--tensorboard", action="store_true", default=None, help="write TensorBoard events")
-    evaluate = commands.add_parser("evaluate", help="measure a bundle's network on held-out phantoms")
-    evaluate.add_argument(
-        "--shifted", action="store_true", default=None, help="from a domain never trained on"
+    train.add_argument("bundle", type=Path, help="folder of the bundle")
+    evaluate = commands.add_parser(
+        "evaluate", help="measure the whole method, or one bundle's network, on cases that no training saw"
     )
+    evaluate.add_argument(
+        "bundle", type=Path, nargs="?", help="one bundle alone; without it, the whole method"
+    )
+    evaluate.add_argument("--models", help="folder of the bundles of the whole method")
+    evaluate.add_argument("--cases", help="folder where cases are kept (whole method; default OUT/cases)")
+    evaluate.add_argument(
+        "--shifted", action="store_true", default=None, help="only the domain that training never saw"
+    )
+    rsna_cli.add_parser(commands)
     for command in (train, evaluate):
-        command.add_argument("bundle", type=Path, help="folder of the bundle")
         command.add_argument("--data", help="phantom:COUNT, as in phantom:400")
         command.add_argument("--anatomy", help="folder of surface meshes for every second phantom")
         command.add_argument("--out", dest="output", help="folder for samples, checkpoints and metrics")
