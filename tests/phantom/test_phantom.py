@@ -174,12 +174,21 @@ def test_a_point_has_the_same_label_on_two_grids(upright):
     assert (a == b).float().mean() > 0.999
 
 
-def test_a_turned_grid_shows_the_same_labels(upright):
+def test_a_turned_grid_shows_the_same_labels_and_densities(upright):
     neck = sample_neck(12, NEVER)
     grid = upright((12, 18, 22), (2.0, 2.2, 1.8), (0, 5, 0))
     sagittal = Grid((22, 12, 18), grid.affine_lps[:, [2, 0, 1, 3]])
-    a, b = render(neck, grid).labels, render(neck, sagittal).labels
-    assert torch.equal(a, b.permute(1, 2, 0))
+    a, b = render(neck, grid), render(neck, sagittal)
+    assert torch.equal(a.labels, b.labels.permute(1, 2, 0))
+    assert (a.hu.int() - b.hu.permute(1, 2, 0).int()).abs().max() <= 1
+
+
+def test_a_scan_in_many_parts_is_blurred_as_one_in_few(upright, monkeypatch):
+    neck, scanner = sample_neck(12, NEVER), replace(sample_scanner(12), kernel_mm=0.8, streak_hu=0.0)
+    grid = upright((12, 18, 22), (1.0, 1.1, 0.9), (0, 5, 0))
+    whole = render(neck, grid, scanner)
+    monkeypatch.setattr("cspine.phantom.scanner.PART_VOXELS", 100)
+    assert (render(neck, grid, scanner).hu.int() - whole.hu.int()).abs().max() <= 1
 
 
 def test_the_device_is_an_argument(upright):
@@ -204,6 +213,14 @@ def test_noise_falls_on_coarser_grids_when_it_is_averaged(upright):
         spread.append(float(difference.std()))
     assert 35 < spread[0] < 60
     assert spread[1] < 0.6 * spread[0]
+
+
+def test_a_coarse_grid_can_show_the_detail_of_a_fine_image_and_the_same_truth(upright):
+    neck = sample_neck(2, NEVER)
+    grid = upright((30, 24, 28), (3.0, 3.0, 3.0), tuple(neck.vertebra_box_lps_mm(Vertebra.C4).mean(0)))
+    averaged, sharp = render(neck, grid), render(neck, grid, detail_mm=0.5)
+    assert torch.equal(averaged.labels, sharp.labels)
+    assert sharp.hu.float().std() > 1.1 * averaged.hu.float().std()
 
 
 def test_every_level_can_break_in_its_own_ways():

@@ -38,6 +38,9 @@ HELD_OUT_SEED: Final = 1_000_000
 the two never meet before a million phantoms."""
 CENTER_JITTER_MM: Final = (20.0, 12.0, 12.0)
 """Towards head, back and left: what the centre of a sample errs by at most."""
+DETAIL_MM: Final = (0.6, 2.4)
+"""Edges are smeared over this much in a CT; taking the model's grid out of it by linear interpolation, as
+`cspine.preprocess` does, smears them no further."""
 WAIT_S: Final = 0.5
 NICENESS: Final = 5
 """Of the process that renders: training goes first."""
@@ -86,7 +89,8 @@ def render_sample(seed: int, spec: SampleSpec, device: str | torch.device = "cpu
         # Only the chest or only the head is left in view.
         center[2] += (-1 if low_end else 1) * rng.uniform(0.25, 0.5) * spec.shape[0] * spec.grid.pixdim_mm[0]
     grid = spl_grid(spec.shape, spec.grid.pixdim_mm, center)
-    image = render(neck, grid, sample_scanner(seed, profile), device=device)
+    detail_mm = float(np.exp(rng.uniform(*np.log(DETAIL_MM))))
+    image = render(neck, grid, sample_scanner(seed, profile), device=device, detail_mm=detail_mm)
     sample = np.stack([windowed(image.hu.cpu().numpy(), spec.grid.window_hu), image.labels.cpu().numpy()])
     return without_cervical(sample, rng, low_end=low_end) if empty else sample
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +59,12 @@ class _Window:
 
 
 def render(
-    neck: Neck, grid: Grid, scanner: Scanner | None = None, *, device: str | torch.device = "cpu"
+    neck: Neck,
+    grid: Grid,
+    scanner: Scanner | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    detail_mm: float | None = None,
 ) -> PhantomImage:
     """Render a neck on a grid.
 
@@ -67,8 +73,10 @@ def render(
         grid: where the voxels are; any orientation and spacing.
         scanner: what took the image; None gives ideal HU without blur and noise.
         device: where to compute and where the tensors stay.
+        detail_mm: width over which an edge is smeared; None for the grid's own voxels. A coarse grid whose
+            values are taken from a finer image without averaging shows that image's detail.
     """
-    canvas = _Canvas(neck, grid, torch.device(device))
+    canvas = _Canvas(neck, grid, torch.device(device), detail_mm)
     canvas.paint_tissue()
     for rod in neck.rods:
         canvas.paint_rod(rod)
@@ -83,9 +91,9 @@ def render(
 class _Canvas:
     """The volumes under work."""
 
-    def __init__(self, neck: Neck, grid: Grid, device: torch.device) -> None:
+    def __init__(self, neck: Neck, grid: Grid, device: torch.device, detail_mm: float | None = None) -> None:
         self.neck, self.grid, self.device = neck, grid, device
-        self.voxel_mm = float(np.prod(grid.spacing_mm) ** (1 / 3))
+        self.voxel_mm = detail_mm or float(np.prod(grid.spacing_mm) ** (1 / 3))
         self.hu = torch.empty(grid.shape, dtype=torch.float32, device=device)
         self.labels = torch.zeros(grid.shape, dtype=torch.uint8, device=device)
         self.nearest = torch.zeros(grid.shape, dtype=torch.float32, device=device)
@@ -140,14 +148,12 @@ class _Canvas:
         fields = tissue_at(self.neck.tissue, small.points(whole, np.eye(3), np.zeros(3)))
         stack = torch.stack(
             [fields.soft_hu, fields.skin_mm, fields.air_mm, fields.vessel_mm, fields.vessel_hu]
-        ).reshape(1, 5, *coarse)
-        big = F.interpolate(stack, size=shape, mode="trilinear", align_corners=True)[0]
-        soft, skin, air, vessel, vessel_hu = big
+        ).reshape(5, *coarse)
         v = self.voxel_mm
-        hu = soft + (0.5 - vessel / v).clamp_(0, 1) * (vessel_hu - soft)
-        hu += (0.5 - air / v).clamp_(0, 1) * (AIR_HU - hu)
-        hu += (0.5 + skin / v).clamp_(0, 1) * (AIR_HU - hu)
-        self.hu = hu.contiguous()
+        for k, (soft, skin, air, vessel, vessel_hu) in enumerate(_slices(stack, shape)):
+            hu = soft + (0.5 - vessel / v).clamp_(0, 1) * (vessel_hu - soft)
+            hu += (0.5 - air / v).clamp_(0, 1) * (AIR_HU - hu)
+            self.hu[k] = hu + (0.5 + skin / v).clamp_(0, 1) * (AIR_HU - hu)
         self._paint_table(self.neck.tissue)
 
     def _paint_table(self, tissue: Tissue) -> None:
@@ -244,6 +250,24 @@ class _Canvas:
         nearest[at] = torch.minimum(best, found.distance)
         if bone.cracks or bone.compression is not None:
             self.broken.view(-1)[at] |= found.broken
+
+
+def _slices(coarse: torch.Tensor, shape: tuple[int, int, int]) -> Iterator[torch.Tensor]:
+    """Fields (C, slices, rows, columns) stretched to `shape` by trilinear interpolation, slice by slice.
+
+    A coarse slice is stretched once for all fine ones beside it, and never is a whole fine volume held.
+    """
+    at = np.linspace(0.0, coarse.shape[1] - 1.0, shape[0])
+    stretched: dict[int, torch.Tensor] = {}
+    for position in at:
+        low = min(int(position), coarse.shape[1] - 2)
+        for plane in (low, low + 1):
+            if plane not in stretched:
+                stretched[plane] = F.interpolate(
+                    coarse[None, :, plane], size=shape[1:], mode="bilinear", align_corners=True
+                )[0]
+        stretched = {plane: stretched[plane] for plane in (low, low + 1)}
+        yield torch.lerp(stretched[low], stretched[low + 1], float(position) - low)
 
 
 def _tensor(values: FloatArray, like: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from cspine.phantom.profile import DEFAULT, PhantomProfile
 from cspine.volume import FloatArray, Grid
 
+PART_VOXELS: Final = 1 << 18
 STREAK_OF_DOUBLE_NOISE_HU: Final = 60.0
 """Where streaks have this standard deviation, noise is twice as strong as elsewhere."""
 
@@ -115,6 +116,14 @@ def blur(volume: torch.Tensor, sigma_voxels: tuple[float, float, float]) -> torc
 
 
 def _filter(volume: torch.Tensor, axis: int, taps: list[float]) -> torch.Tensor:
+    # In parts that fit into a processor's cache: on the CPU this is three times faster.
+    other = 1 if axis == 0 else 0
+    size = volume.shape[other]
+    parts = 1 if volume.device.type != "cpu" else min(size, 1 + volume.numel() // PART_VOXELS)
+    return torch.cat([_filter_part(part, axis, taps) for part in volume.tensor_split(parts, other)], other)
+
+
+def _filter_part(volume: torch.Tensor, axis: int, taps: list[float]) -> torch.Tensor:
     n = volume.shape[axis]
     reach = min(len(taps) - 1, n - 1)
     first = volume.narrow(axis, 0, 1)
