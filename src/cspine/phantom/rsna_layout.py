@@ -106,7 +106,7 @@ def write_layout(root: Path, studies: Sequence[LayoutStudy]) -> None:
         labels = image.labels.numpy()
         _write_images(root / "train_images" / study.uid, study, Volume(study.grid, image.hu.numpy()))
         if study.masked:
-            _write_mask(root / "segmentations" / f"{study.uid}.nii", labels, study.grid)
+            write_mask(root / "segmentations" / f"{study.uid}.nii", labels, study.grid)
         if study.boxed:
             boxes += _boxes(study, image.fracture.numpy() > 0)
     columns = ("StudyInstanceUID", "patient_overall", *map(str, CERVICAL))
@@ -158,8 +158,14 @@ def _write_images(folder: Path, study: LayoutStudy, volume: Volume) -> None:
         path.unlink()
 
 
-def _write_mask(path: Path, labels: NDArray[np.uint8], grid: Grid) -> None:
-    """C1..C7 and T1, T2 in sagittal planes, seen from the front and from the feet; no skull."""
+def write_mask(path: Path, labels: NDArray[np.uint8], grid: Grid) -> None:
+    """Write a mask as the contest has them: sagittal planes, turned twice, T1 and T2 but no skull.
+
+    Args:
+        path: the NIfTI file.
+        labels: uint8 of `grid.shape`: 1..7 C1..C7, 8 T1 and below, 9 skull.
+        grid: of the CT.
+    """
     import nibabel
 
     named = np.where(labels <= THORACIC, labels, 0).astype(np.uint8)

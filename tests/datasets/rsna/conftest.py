@@ -49,21 +49,22 @@ def layout_study(number: int, *, fractured: bool, **traits: bool) -> LayoutStudy
     return LayoutStudy(number, neck, None, grid, **traits)
 
 
-STUDIES = (
-    layout_study(101, fractured=True),
-    layout_study(102, fractured=False, lossless_jpeg=True),
-    layout_study(103, fractured=True, from_feet=True),
-    layout_study(104, fractured=True, masked=False),
-    layout_study(105, fractured=True, masked=False, boxed=False, lossless_jpeg=True, from_feet=True),
-    layout_study(106, fractured=False, masked=False),
-)
+TRAITS = {
+    101: {"fractured": True},
+    102: {"fractured": False, "lossless_jpeg": True},
+    103: {"fractured": True, "from_feet": True},
+    104: {"fractured": False, "masked": False},
+    105: {"fractured": True, "masked": False, "boxed": False, "lossless_jpeg": True, "from_feet": True},
+    106: {"fractured": False, "masked": False},
+}
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     root = tmp_path_factory.mktemp("rsna")
-    write_layout(root, STUDIES)
-    return Small(root, {study.number: study for study in STUDIES})
+    written = {number: layout_study(number, **traits) for number, traits in TRAITS.items()}
+    write_layout(root, tuple(written.values()))
+    return Small(root, written)
 
 
 @pytest.fixture
