@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
-from sqlalchemy import select
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.exc import OperationalError
 
 from cspine.phantom.dicom_attributes import StudyOptions as PhantomOptions
 from cspine.phantom.dicom_attributes import study_uid
@@ -33,7 +35,7 @@ from cspine.phantom.dicom_study import write_study
 from cspine.settings import models_dir
 from cspine.volume import Grid, Volume
 from fracture_map.study import StudyOptions
-from fracture_map.watch.database import Database, sqlite_url, studies
+from fracture_map.watch.database import Database, metadata, sqlite_url, studies
 from fracture_map.watch.rules import Rules
 from fracture_map.watch.service import Watcher, WatchOptions
 from fracture_map.watch.settings import Settings, Spool, Timing
@@ -279,10 +281,58 @@ def _run_for_ever(wanted: WatchOptions) -> None:
     os._exit(0)
 
 
+@pytest.fixture(scope="session")
+def running_postgres() -> Iterator[str | None]:
+    """The URL of a PostgreSQL of our own, or None where it is not installed."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        yield None
+        return
+    # It refuses to run as root; Debian's package brings a user for it.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="fracture-map-postgres-"))
+    if user:
+        shutil.chown(folder, user)
+    initdb, postgres = (str(programs[-1] / name) for name in ("initdb", "postgres"))
+    made = [initdb, "-D", str(folder / "data"), "-U", "watch", "-A", "trust", "--no-sync"]
+    subprocess.run(made, user=user, check=True, stdout=subprocess.DEVNULL, cwd="/")
+    run = [postgres, "-D", str(folder / "data"), "-k", str(folder), "-h", "", "-F"]
+    process = subprocess.Popen(run, user=user, stderr=subprocess.DEVNULL, cwd="/")
+    wait_until((folder / ".s.PGSQL.5432").exists)
+    yield f"postgresql+psycopg://watch@/postgres?host={folder}"
+    process.terminate()
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty queue."""
-    made = Database(sqlite_url(tmp_path / "queue.sqlite"))
+def postgres(service, running_postgres: str | None) -> str:
+    """The URL of an empty database in PostgreSQL."""
+    service("postgresql", running_postgres)
+    assert running_postgres is not None
+    engine = create_engine(running_postgres)
+    wait_until(lambda: _connects(engine))
+    metadata.drop_all(engine)
+    engine.dispose()
+    return running_postgres
+
+
+def _connects(engine: Engine) -> bool:
+    try:
+        engine.connect().close()
+    except OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty queue, once in each kind of database."""
+    if request.param == "sqlite":
+        url = sqlite_url(tmp_path / "queue.sqlite")
+    else:
+        url = request.getfixturevalue("postgres")
+    made = Database(url)
     yield made
     made.engine.dispose()
 

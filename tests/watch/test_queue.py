@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,10 +62,17 @@ def test_a_study_is_worked_on_only_when_it_was_quiet_for_long_enough(queue):
     assert queue.claims.take().state is State.READY
 
 
-def test_one_study_is_never_claimed_twice(queue):
-    queue.see()
-    assert queue.claims.take() is not None
-    assert queue.claims.take() is None
+def test_no_study_is_claimed_twice_by_workers_at_the_same_time(queue):
+    uids = [str(number) for number in range(30)]
+    for uid in uids:
+        queue.see(replace(SEEN, uid=uid))
+
+    def claim_all() -> list[str]:
+        return [claim.study_uid for claim in iter(queue.claims.take, None)]
+
+    with ThreadPoolExecutor(4) as pool:
+        claimed = [pool.submit(claim_all) for _ in range(4)]
+    assert sorted(uid for part in claimed for uid in part.result()) == sorted(uids)
 
 
 def test_a_lease_that_ran_out_gives_the_study_to_another_and_the_first_can_write_nothing(database):
