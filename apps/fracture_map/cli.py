@@ -11,13 +11,19 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import cspine
 from cspine.errors import CspineError, TerminatedError, UsageError, exit_code_of
 from cspine.settings import DEVICES, TIMEOUT_S, models_dir
+from fracture_map.batch.command import add_batch
 from fracture_map.names import ALSO
+from fracture_map.watch.command import add_watch
+
+if TYPE_CHECKING:
+    from fracture_map.study import StudyOptions
 
 DEBUG = "FRACTURE_MAP_DEBUG"
 
@@ -86,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(demo)
     demo.set_defaults(work=_demo)
 
+    add_batch(commands, _add_analysis_options, _study_options)
+    add_watch(commands, _add_analysis_options, _study_options)
+
     info = commands.add_parser("info", help="versions, bundles, devices, codecs")
     info.add_argument("--json", action="store_true", help="for programs")
     info.add_argument("--models", type=Path, metavar="DIR", help="folder of the bundles")
@@ -101,6 +110,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    _add_analysis_options(parser)
+    parser.add_argument(
+        "--format",
+        choices=("table", "json"),
+        default="table",
+        help="what standard output gets (default: %(default)s)",
+    )
+
+
+def _add_analysis_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, metavar="DIR", help="folder of the bundles")
     parser.add_argument(
         "--device", choices=DEVICES, default="auto", help="where the networks run (default: %(default)s)"
@@ -119,12 +138,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="write this beside the SR, for viewers that show none; may be repeated",
     )
-    parser.add_argument(
-        "--format",
-        choices=("table", "json"),
-        default="table",
-        help="what standard output gets (default: %(default)s)",
-    )
 
 
 def _seconds(text: str) -> float:
@@ -137,6 +150,21 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _study_options(options: argparse.Namespace) -> StudyOptions:
+    """What `_add_analysis_options` asked for; input and output are filled in later."""
+    from fracture_map.study import StudyOptions
+
+    return StudyOptions(
+        input=Path(),
+        output=Path(),
+        models=options.models or models_dir(),
+        device=options.device,
+        timeout_s=options.timeout,
+        debug=os.environ.get(DEBUG) == "1",
+        also=tuple(dict.fromkeys(options.also)),
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     return run_and_show(options, options.input, options.output)
 
@@ -144,19 +172,11 @@ def _run(options: argparse.Namespace) -> int:
 def run_and_show(options: argparse.Namespace, source: Path, target: Path) -> int:
     """Analyse one study and show its result; returns the exit code."""
     from fracture_map.progress import progress_shown
-    from fracture_map.study import StudyOptions, run_study
+    from fracture_map.study import run_study
     from fracture_map.supervise import signals_noted
     from fracture_map.table import print_result
 
-    study = StudyOptions(
-        input=source,
-        output=target,
-        models=options.models or models_dir(),
-        device=options.device,
-        timeout_s=options.timeout,
-        debug=os.environ.get(DEBUG) == "1",
-        also=tuple(dict.fromkeys(options.also)),
-    )
+    study = replace(_study_options(options), input=source, output=target)
     with signals_noted() as stop, progress_shown(not study.debug) as tell:
         result = run_study(study, stop, tell)
     if options.format == "json" and result.findings is not None:
