@@ -58,11 +58,11 @@ class Answer:
     """A result.
 
     Attributes:
-        file: label map, to be removed by who takes it; None where there is none.
+        file: label map, to be removed by who takes it.
         params: JSON.
     """
 
-    file: Path | None
+    file: Path
     params: dict[str, Any]
 
 
@@ -84,16 +84,25 @@ def answer(desk: Desk, model: str, case_id: str, wish: Wish, who: str) -> Answer
         CspineError: the image cannot be analysed, and why.
     """
     check_model(model)
-    return _vertebrae(desk, case_id, wish, who) if model == SEGMENTATION else _fractures(desk, case_id, who)
+    return (
+        _vertebrae(desk, case_id, wish, who)
+        if model == SEGMENTATION
+        else _fractures(desk, case_id, wish, who)
+    )
 
 
 def _vertebrae(desk: Desk, case_id: str, wish: Wish, who: str) -> Answer:
     _, mask = desk.segment(case_id, who)
     # What was proposed stays beside the final label, so that the two can be compared.
     desk.labels.save(mask, LabelRecord(case_id, ORIGINAL, 0.0, "network", _names(mask), SEGMENTATION))
+    told = {**label_names(mask), "levels": described(mask), "model": SEGMENTATION}
+    return Answer(_file(mask, wish), told)
+
+
+def _file(mask: SpineMask, wish: Wish) -> Path:
     path = Path(tempfile.mkdtemp(prefix="cspine-label-")) / f"label{wish.extension}"
     write_image(mask.labels.astype(np.dtype(wish.dtype)), mask.grid, path, compress=wish.compress)
-    return Answer(path, {**label_names(mask), "levels": described(mask), "model": SEGMENTATION})
+    return path
 
 
 def label_names(mask: SpineMask) -> dict[str, Any]:
@@ -107,12 +116,13 @@ def _names(mask: SpineMask) -> tuple[str, ...]:
     return tuple(str(found.level) for found in mask.levels if found.visibility is not Visibility.ABSENT)
 
 
-def _fractures(desk: Desk, case_id: str, who: str) -> Answer:
+def _fractures(desk: Desk, case_id: str, wish: Wish, who: str) -> Answer:
     image = desk.images.read(case_id)
     desk.leases.renew(case_id, who)
     final = desk.final_mask(image) if case_id in desk.labelled() else None
     findings, mask = desk.inference.find_fractures(image, final)
-    return Answer(None, {**_told(findings), **label_names(mask), "model": CLASSIFICATION})
+    # MONAI Label's client understands JSON only beside a file: the mask that was judged.
+    return Answer(_file(mask, wish), {**_told(findings), **label_names(mask), "model": CLASSIFICATION})
 
 
 def _told(findings: StudyFindings) -> dict[str, Any]:

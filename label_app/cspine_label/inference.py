@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from cspine.crops import VertebraCrop
 from cspine.findings import StudyFindings
 from cspine.pipeline import assess
 from cspine.volume import SpineMask
@@ -43,7 +44,7 @@ class Inference:
         """Score the levels of a mask, or else of the mask that the networks make."""
         return self._run(lambda: self._find(image, mask))
 
-    def crops(self, image: CaseImage, mask: SpineMask) -> tuple[object, ...]:
+    def crops(self, image: CaseImage, mask: SpineMask) -> tuple[VertebraCrop, ...]:
         """The vertebrae as the classifier sees them."""
         return self._run(lambda: tuple(self._method().crops(image.volume, mask)))
 

@@ -17,7 +17,7 @@ from cspine_label.errors import RefusedLabelError
 LABELS: Final[dict[str, int]] = {str(vertebra): int(vertebra) for vertebra in CERVICAL}
 """As MONAI Label's clients want them."""
 
-_NAME: Final = re.compile(r"(?:^|[^a-z0-9])c0?([1-7])(?:$|[^a-z0-9])", re.IGNORECASE)
+_NAME: Final = re.compile(r"(?<![a-z0-9])c0?([1-7])(?![a-z0-9])", re.IGNORECASE)
 
 
 def level_of(name: str) -> Vertebra | None:

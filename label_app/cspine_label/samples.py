@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import ModelImage, VertebraCrop
-from cspine.datasets.phantom_crops import LabelledCrop
+from cspine.datasets.crop_samples import LabelledCrop
 from cspine.datasets.phantom_spines import Sample
 from cspine.dicom import read_ct
 from cspine.findings import Decision
@@ -96,11 +96,10 @@ def fracture_samples(
             continue
         mask = crop.mask.cpu().numpy() > 0
         pixels = np.clip(np.rint(crop.image.cpu().numpy() * 255), 0, 255).astype(np.uint8)
-        broken = marked(crop.grid, said) & mask if said.decision is Decision.PRESENT else np.zeros_like(mask)
-        if said.decision is Decision.PRESENT and not broken.any():
-            # Without a mark, or with one beside the bone, the whole vertebra is where the fracture is.
-            broken = mask
-        found.append(LabelledCrop(crop.level, pixels, mask, broken, said.decision is Decision.PRESENT))
+        broken, fractured = marked(crop.grid, said) & mask, said.decision is Decision.PRESENT
+        # Without a mark, or with one beside the bone, it is not known where the fracture is.
+        located = not fractured or bool(broken.any())
+        found.append(LabelledCrop(crop.level, pixels, mask, broken, fractured, located))
     return tuple(found)
 
 

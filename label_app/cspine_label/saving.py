@@ -109,8 +109,11 @@ class Saving:
 
         record, image, mask = self._keep(upload)
         assert image.series is not None
-        uids = {"study_uid": image.series.study_uid, "series_uid": image.series.series_uid}
-        findings = replace(annotated_findings(record.annotations, image.volume, mask), **uids)
+        findings = replace(
+            annotated_findings(record.annotations, image.volume, mask),
+            study_uid=image.series.study_uid,
+            series_uid=image.series.series_uid,
+        )
         segmentation = drawn_segmentation(image.series, mask, findings, upload.who)
         objects = [segmentation]
         if record.fractures:

@@ -196,8 +196,8 @@ def _source(group: Dataset) -> tuple[str, int]:
     ]
     if len(images) != 1:
         return "", 0
-    number = images[0].get("ReferencedFrameNumber") or 1
-    return str(images[0].ReferencedSOPInstanceUID), int(number if np.ndim(number) == 0 else number[0])
+    numbers = np.atleast_1d(images[0].get("ReferencedFrameNumber") or 1)
+    return str(images[0].ReferencedSOPInstanceUID), int(numbers[0])
 
 
 def _resampled(segmentation: Dataset, onto: Grid, levels: dict[int, Vertebra]) -> NDArray[np.uint8]:

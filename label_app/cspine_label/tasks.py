@@ -43,7 +43,7 @@ class DeskInfer(InferTask):
         from cspine_label.answers import Wish, answer
 
         found = answer(self._desk, self._model, str(request["image"]), Wish(), "monailabel")
-        return (str(found.file) if found.file else None), found.params
+        return str(found.file), found.params
 
 
 class DeskTrain(TrainTask):

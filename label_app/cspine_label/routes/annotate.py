@@ -78,7 +78,7 @@ def infer(
 
 
 def _sent(found: Answer, output: str) -> Response:
-    if found.file is None or output == "json":
+    if output == "json":
         _forget(found)
         return JSONResponse(found.params)
     if output == "image":
@@ -95,8 +95,7 @@ def _sent(found: Answer, output: str) -> Response:
 
 
 def _forget(found: Answer) -> None:
-    if found.file is not None:
-        shutil.rmtree(found.file.parent, ignore_errors=True)
+    shutil.rmtree(found.file.parent, ignore_errors=True)
 
 
 def _dicom(desk: Any, model: str, case_id: str, who: str) -> Response:
