@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs what some tests talk to: DICOM validators, Orthanc, PostgreSQL, poppler. Debian, as root; elsewhere it
+# Installs what some tests talk to: DICOM validators, Orthanc, PostgreSQL, poppler, Chromium. Debian, as root; elsewhere it
 # only says what is missing, and the tests that need it are skipped by name (or fail, with CSPINE_REQUIRE_SERVICES=1).
 set -eu
 
 missing=
 for package in dicom3tools dcmtk libpixelmed-java default-jre-headless orthanc orthanc-dicomweb poppler-utils \
-    postgresql; do
+    postgresql chromium; do
     dpkg-query --show --showformat='${Status}\n' "$package" 2>/dev/null | grep -q 'install ok installed' \
         || missing="$missing $package"
 done
