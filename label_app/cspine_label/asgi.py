@@ -16,7 +16,7 @@ from cspine import __version__
 from cspine.errors import CspineError
 from cspine_label.desk import Desk
 from cspine_label.errors import status_of
-from cspine_label.gate import Gate
+from cspine_label.gate import Gate, Names
 from cspine_label.ohif import OhifSite, ohif_routes
 from cspine_label.routes import annotate, datastore, learn, login
 from cspine_label.users import Users
@@ -34,13 +34,13 @@ def monai_app(app_dir: Path, studies: str, conf: dict[str, Any]) -> Any:
     return app_instance(app_dir=str(app_dir), studies=studies, conf=conf)
 
 
-def server(monai: Any, users: Users | None, hosts: tuple[str, ...]) -> FastAPI:
+def server(monai: Any, users: Users | None, names: Names) -> FastAPI:
     """The ASGI application around a MONAI Label app.
 
     Args:
         monai: from `monai_app`.
         users: who may log in; None asks nobody.
-        hosts: names by which the server may be called; none: any.
+        names: by which it may be called.
     """
     desk: Desk = monai.desk
 
@@ -58,7 +58,7 @@ def server(monai: Any, users: Users | None, hosts: tuple[str, ...]) -> FastAPI:
     app.router.routes += ohif_routes(
         OhifSite(desk.setup.studies if desk.setup.is_pacs else None, login_of_pacs)
     )
-    app.add_middleware(Gate, users=users, hosts=hosts)
+    app.add_middleware(Gate, users=users, names=names)
     app.add_exception_handler(CspineError, _deliberate)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(Exception, _defect)

@@ -40,7 +40,7 @@ def serve(options: argparse.Namespace) -> None:
     import uvicorn
 
     from cspine_label.asgi import monai_app, server
-    from cspine_label.gate import LOOPBACK
+    from cspine_label.gate import LOOPBACK, Names
 
     users = _users(options)
     on_loopback = options.host in LOOPBACK
@@ -51,7 +51,7 @@ def serve(options: argparse.Namespace) -> None:
         )
     logging.getLogger("monailabel").setLevel(logging.WARNING)
     monai = monai_app(options.app_dir, options.studies, _conf(options))
-    app = server(monai, users, LOOPBACK if on_loopback else ())
+    app = server(monai, users, Names.of(options.host, options.public_url))
     _announce(options, is_pacs=monai.desk.setup.is_pacs, with_users=users is not None)
     uvicorn.run(app, host=options.host, port=options.port, log_level="warning", access_log=False)
 
@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     start.add_argument("--port", type=int, default=PORT)
     start.add_argument("--users", type=Path, help="file of users; without it nobody is asked to log in")
+    start.add_argument("--public-url", help="address that users know, where a proxy stands in front")
     start.add_argument("--open-to-all", action="store_true", help="listen beyond this machine without users")
     start.add_argument("--app-dir", type=Path, default=APP_DIR, help=argparse.SUPPRESS)
     crops = commands.add_parser(

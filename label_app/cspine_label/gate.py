@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,14 +25,36 @@ SAFE: Final = ("GET", "HEAD", "OPTIONS")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
+@dataclass(frozen=True)
+class Names:
+    """By which names the server may be called.
+
+    Attributes:
+        hosts: host names; none: any.
+        origins: of pages that may change something, beside its own.
+    """
+
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, host: str, public_url: str | None) -> Names:
+        """Of a server that listens at `host` and that users know, behind a proxy, as `public_url`."""
+        public = urlsplit(public_url or "")
+        names: tuple[str, ...] = LOOPBACK if host in LOOPBACK else ()
+        if public.hostname and names:
+            names = (*names, public.hostname)
+        return cls(names, (f"{public.scheme}://{public.netloc}",) if public.hostname else ())
+
+
 class Gate:
     """Middleware: refuses other sites' pages, and where there are users, everybody else.
 
     A login is a token (3D Slicer) or name and password with each request (a browser asks for them itself).
     """
 
-    def __init__(self, app: Any, users: Users | None, hosts: tuple[str, ...]) -> None:
-        self._app, self._users, self._hosts = app, users, hosts
+    def __init__(self, app: Any, users: Users | None, names: Names) -> None:
+        self._app, self._users, self._names = app, users, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -44,11 +67,12 @@ class Gate:
     async def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         host = urlsplit(f"//{headers.get('host', '')}")
-        if self._hosts and host.hostname not in self._hosts:
+        if self._names.hosts and host.hostname not in self._names.hosts:
             # A page of another site could have its name point here (DNS rebinding).
             return _said(403, "This server is not reached by that name.")
         origin = headers.get("origin")
-        if origin and scope["method"] not in SAFE and urlsplit(origin).netloc != headers.get("host"):
+        own = not origin or origin in self._names.origins or urlsplit(origin).netloc == headers.get("host")
+        if not own and scope["method"] not in SAFE:
             return _said(403, "Pages of other sites may not change anything here.")
         scope.setdefault("state", {})["user"] = ANYBODY
         if self._users is None or scope["path"] in OPEN:

@@ -30,7 +30,7 @@ _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "steps": (1, 100_000),
     "minutes": (0.01, 2880),
     "phantoms": (0, 1000),
-    "validation_phantoms": (1, 200),
+    "validation_phantoms": (0, 200),
     "seed": (0, 2**31 - 1),
 }
 

@@ -90,6 +90,10 @@ class Training:
                     f"There is nothing to train on: {len(labelled)} cases have a final label, and "
                     f"{sum(map(is_validation, labelled))} of them belong to the fixed validation set."
                 )
+            if not plan.validation_phantoms and not any(map(is_validation, labelled)):
+                raise ConflictError(
+                    "There is nothing to compare candidates on; set validation_phantoms above 0."
+                )
             self._stopping.clear()
             folder = self._desk.shelf.new_candidate(time.strftime("%Y%m%d-%H%M%S"))
             self._runs.append(Run(folder.name, model, asdict(plan)))
