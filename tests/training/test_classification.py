@@ -68,6 +68,7 @@ STILL = Augmentation(
     blur=0,
     sharpen=0,
     thick=0,
+    dense=0,
     blotches=0,
     mask=TRUE_MASK,
     cut=0,

@@ -25,6 +25,8 @@ class Augmentation:
         rotation_deg, scale, shift: in the plane; shift is a part of the field.
         gain, gamma, offset: of the windowed image; offset in parts of the window.
         noise: largest standard deviation, in parts of the window.
+        dense: probability that a vertebra's marrow is about as dense as its cortex, as it looks where real
+            bone is dense or a thick slice holds an end plate. Else dense marrow is what tells a compression.
         blur: probability of an in-plane blur, over 3 or 5 pixels.
         sharpen: probability of an edge-enhancing kernel, with its overshoot.
         thick: probability that the planes are interpolated between thicker slices of the scanner, and of the
@@ -46,6 +48,7 @@ class Augmentation:
     gamma: float = 0.15
     offset: float = 0.03
     noise: float = 0.03
+    dense: float = 0.45
     blur: float = 0.45
     sharpen: float = 0.15
     thick: float = 0.5
@@ -99,7 +102,7 @@ def augment(
     before = moved.fracture.sum((1, 2, 3))
     cut = _cut(moved, how, generator)
     visible = torch.where(before > 0, cut.fracture.sum((1, 2, 3)) / before.clamp(min=1), 1.0)
-    image = _rescanned(cut.image, how, generator)
+    image = _rescanned(_denser(cut.image, cut.mask, how, generator), how, generator)
     first = (cut.image.shape[1] - cut.mask.shape[1]) // 2
     beside = cut.image[:, first : first + cut.mask.shape[1]]
     return Voxels(image, mistaken(cut.mask, beside, how.mask, generator), cut.fracture), visible
@@ -242,3 +245,22 @@ def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:
     bone = ((image - 0.33) * 8).clamp(0, 1)
     strength = rand(len(image), generator).view(-1, 1, 1, 1) ** 2
     return bone * strength * smooth_field(bone, between(5, 24, generator), generator)
+
+
+def _denser(image: Tensor, mask: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Fill some vertebrae with dense marrow; gaps stay as they are."""
+    some = torch.nonzero(rand(len(image), generator) < how.dense).flatten()
+    if not len(some):
+        return image
+
+    def each(low: float, high: float) -> Tensor:
+        return (low + (high - low) * rand(len(some), generator)).view(-1, 1, 1, 1)
+
+    chosen = image[some]
+    bone = ((chosen - 0.36) * 8).clamp(0, 1)
+    inside = torch.maximum(bone, F.avg_pool2d(mask[some], 3, 1, 1))
+    uneven = smooth_field(chosen, between(6, 24, generator), generator)
+    level = each(0.42, 0.85) * (1 + each(0.0, 0.2) * uneven)
+    image = image.clone()
+    image[some] = chosen + inside * each(0.3, 0.95) * (level - chosen).clamp(min=0)
+    return image

@@ -22,6 +22,7 @@ class ConfounderKind(StrEnum):
     OSSICLE = "ossicle"
     SCHMORL = "Schmorl node"
     CALCIFICATION = "calcification"
+    SCLEROSIS = "end-plate sclerosis"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ def draw_extras(
     dents = [_schmorl(rng, at)] if not ring and rng.random() < profile.schmorl else []
     if dents:
         kinds.append(ConfounderKind.SCHMORL)
+    if not ring and rng.random() < 0.1 + 0.3 * degeneration:
+        lines += _sclerosis(rng, at)
+        kinds.append(ConfounderKind.SCLEROSIS)
     return Extras(tuple(kinds), tuple(additions), tuple(dents), tuple(channels), tuple(lines))
 
 
@@ -122,6 +126,18 @@ def _old_line(rng: np.random.Generator, at: Landmarks, ring: bool) -> OldLine:
     x = s * at.pillar[0] * 0.45  # healed or never fused lamina
     y = at.canal_y[1] + 2.6 - 0.38 * abs(x)
     return OldLine((x, y, -3.0), (0.85 * s, -0.5, 0.15), 7.5, width, rim)
+
+
+def _sclerosis(rng: np.random.Generator, at: Landmarks) -> list[OldLine]:
+    """Dense bone under an end plate, which a compression shows too: sheets without a gap."""
+    hw, hd, hh = at.body
+    side, rim = float(rng.choice([-1, 1])), float(rng.uniform(150, 600))
+    radius, tilt = float(rng.uniform(0.6, 1.0)) * max(hw, hd), float(rng.normal(0, 0.08))
+    y = float(rng.normal(0, 0.2) * hd)
+    return [
+        OldLine((0.0, y, side * (hh - 1.0 - depth)), (0.0, tilt, 1.0), radius, 0.0, rim)
+        for depth in np.arange(int(rng.integers(1, 4))) * 1.1
+    ]
 
 
 def _ossicle(rng: np.random.Generator, at: Landmarks, ring: bool) -> Blob:

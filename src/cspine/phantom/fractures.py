@@ -202,10 +202,17 @@ def _hangman(rng: np.random.Generator, at: Landmarks, how: Severity) -> Break:
     return Break((_crack(rng, how, center, (0.3 * _sign(rng), 1.0, -0.25), radii),))
 
 
+def _impaction_hu(rng: np.random.Generator) -> float:
+    """How much denser the impacted band of a squeezed body is: not always enough to be seen."""
+    return float(rng.uniform(40.0, 350.0))
+
+
 def _compression(rng: np.random.Generator, at: Landmarks, how: Severity) -> Break:
     hw, hd, hh = at.body
     loss = max(how.loss, 0.1)
-    squeezed = Compression(loss, float(rng.uniform(0.1, 0.5)), at.body, hh * (1 - 2 * loss) - 1.5, 350.0)
+    squeezed = Compression(
+        loss, float(rng.uniform(0.1, 0.5)), at.body, hh * (1 - 2 * loss) - 1.5, _impaction_hu(rng)
+    )
     z = hh * (1 - 2 * loss) - 1.0
     corner = _crack(
         rng, how, (rng.normal(0, 2), -hd + 2.0, z - 1.0), (0.0, -0.75, 0.65), (hw * 0.9, 7.0, 5.5)
@@ -216,7 +223,9 @@ def _compression(rng: np.random.Generator, at: Landmarks, how: Severity) -> Brea
 def _burst(rng: np.random.Generator, at: Landmarks, how: Severity) -> Break:
     hw, hd, hh = at.body
     loss = max(how.loss, 0.12)
-    squeezed = Compression(loss, float(rng.uniform(0.6, 1.0)), at.body, hh * (1 - 2 * loss) - 2.0, 300.0)
+    squeezed = Compression(
+        loss, float(rng.uniform(0.6, 1.0)), at.body, hh * (1 - 2 * loss) - 2.0, _impaction_hu(rng)
+    )
     sagittal = _crack(
         rng, how, (rng.normal(0, 2), 0.0, 0.0), (_sign(rng), 0.1, 0.0), (hw + 1, hd + 3, hh + 3)
     )
