@@ -127,6 +127,12 @@ class Orthanc:
         found = self.http.post("/tools/find", json=query).json()
         return [self._read(identifier) for identifier in found]
 
+    def reports(self, study: str) -> list[Dataset]:
+        return self.objects(study, SR)
+
+    def segmentations(self, study: str) -> list[Dataset]:
+        return self.objects(study, SEG)
+
     def _read(self, identifier: str) -> Dataset:
         return dcmread(io.BytesIO(self.http.get(f"/instances/{identifier}/file").content))
 
@@ -354,22 +360,31 @@ class Site:
 
     def states(self, wanted: WatchOptions) -> dict[str, str]:
         """The state of every study, by UID."""
+        with self._queue(wanted).reading() as connection:
+            rows = connection.execute(select(studies.c.study_uid, studies.c.state)).all()
+        return {row.study_uid: row.state for row in rows}
+
+    def _queue(self, wanted: WatchOptions) -> Database:
         url = wanted.database or sqlite_url(wanted.state / "queue.sqlite")
         if url not in self._queues:
             self._queues[url] = Database(url)
-        with self._queues[url].reading() as connection:
-            rows = connection.execute(select(studies.c.study_uid, studies.c.state)).all()
-        return {row.study_uid: row.state for row in rows}
+        return self._queues[url]
 
     def close(self) -> None:
         for queue in self._queues.values():
             queue.engine.dispose()
 
+    def is_claimed(self, wanted: WatchOptions, uid: str) -> bool:
+        """Whether a worker has the study at hand and the analysis is due."""
+        with self._queue(wanted).reading() as connection:
+            row = connection.execute(select(studies).where(studies.c.study_uid == uid)).one()
+        return row.claim is not None and row.state == "ready"
+
     def reports(self, study: Study) -> list[Dataset]:
-        return self.orthanc.objects(study.uid, SR)
+        return self.orthanc.reports(study.uid)
 
     def segmentations(self, study: Study) -> list[Dataset]:
-        return self.orthanc.objects(study.uid, SEG)
+        return self.orthanc.segmentations(study.uid)
 
     def current_reports(self, study: Study) -> list[Dataset]:
         """The reports that no other one replaces."""
