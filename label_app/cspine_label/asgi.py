@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from cspine import __version__
 from cspine.errors import CspineError
@@ -61,6 +62,7 @@ def server(monai: Any, users: Users | None, names: Names) -> FastAPI:
     app.add_middleware(Gate, users=users, names=names)
     app.add_exception_handler(CspineError, _deliberate)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _other)
     app.add_exception_handler(Exception, _defect)
     return app
 
@@ -76,6 +78,14 @@ async def _malformed(_: Request, error: Exception) -> JSONResponse:
     where = ".".join(str(part) for part in first["loc"][1:])
     return JSONResponse(
         {"detail": f"The request's '{where}' is not usable: {first['msg']}."}, status_code=422
+    )
+
+
+async def _other(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    known = {404: "There is nothing at this address.", 405: "This address does not take that method."}
+    return JSONResponse(
+        {"detail": known.get(error.status_code, str(error.detail))}, status_code=error.status_code
     )
 
 

@@ -49,7 +49,9 @@ def serve(options: argparse.Namespace) -> None:
             f"At {options.host} anybody in the network could read and change images and labels; add users "
             "with `cspine-label add-user` and name their file with --users, or say --open-to-all."
         )
-    logging.getLogger("monailabel").setLevel(logging.WARNING)
+    # They log addresses, which hold UIDs, and what clients send.
+    for name in ("monailabel", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     monai = monai_app(options.app_dir, options.studies, _conf(options))
     app = server(monai, users, Names.of(options.host, options.public_url))
     _announce(options, is_pacs=monai.desk.setup.is_pacs, with_users=users is not None)

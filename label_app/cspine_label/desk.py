@@ -16,7 +16,7 @@ from cspine.volume import SpineMask, Visibility
 from cspine_label.cases import FINAL, CaseImage, Images
 from cspine_label.errors import PacsError, UnknownNameError
 from cspine_label.folder_images import FolderImages
-from cspine_label.fractures import as_json
+from cspine_label.fractures import Annotations, as_json
 from cspine_label.history import History
 from cspine_label.images import write_image
 from cspine_label.inference import Inference
@@ -234,6 +234,20 @@ class Desk:
         if upload.tag == FINAL:
             self.leases.release(upload.case_id)
         self.history.note("saved", case=upload.case_id, who=upload.who, tag=upload.tag, **said)
+        return said
+
+    def annotate(self, case_id: str, annotations: Annotations, who: str) -> dict[str, Any]:
+        """Take what a person says of fractures, beside the final label.
+
+        Raises:
+            ConflictError: the case has no final label yet.
+            RefusedLabelError: it does not fit that label.
+        """
+        if case_id in self.labelled() and not self.labels.record(case_id, FINAL):
+            self._fetch_drawn(self.images.read(case_id))
+        self.images.info(case_id)
+        said = self.saving.annotate(case_id, annotations, who)
+        self.history.note("judged", case=case_id, who=who, levels=[str(level) for level in annotations])
         return said
 
     def fractures(self, case_id: str) -> dict[str, Any]:

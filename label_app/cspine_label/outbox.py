@@ -130,8 +130,11 @@ class Outbox:
 
     def _loop(self) -> None:
         while not self._stop.wait(RETRY_S):
-            if self.entries():
+            try:
                 self.send_all()
+            except Exception as error:
+                # A defect must not end the thread: what waits would wait for ever.
+                log.error("labels that wait could not be sent: %s", type(error).__name__)
 
     def _move(self, entry: Path, kind: str) -> None:
         (self._folder / kind).mkdir(exist_ok=True)

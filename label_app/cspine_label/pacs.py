@@ -77,7 +77,10 @@ class Pacs:
             session.auth = (self._login.user, self._login.password)
         # A slow answer is no reason to hold an annotator for ever.
         session.request = _with_timeout(session.request)
-        return DICOMwebClient(url=self.url, session=session)
+        client = DICOMwebClient(url=self.url, session=session)
+        # Its own tries take half a minute; ours are below.
+        client.set_http_retry_params(retry=False)
+        return client
 
     def _tried(self, ask: Callable[[], T]) -> T:
         import requests

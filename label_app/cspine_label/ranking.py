@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from cspine.errors import CspineError
 from cspine_label.labels import write_json
 from cspine_label.uncertainty import Doubt
 
 log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 50
+"""Scoring a case of a PACS fetches its images: not all of a hospital at the first question."""
 
 
 class Ranking:
@@ -39,11 +43,15 @@ class Ranking:
         return {case: doubt[kind] for case, doubt in dict(known).items()}
 
     def start(self, cases: Sequence[str]) -> Future[None]:
-        """Score those of the cases that are not scored yet, one after the other, in the background."""
+        """Score cases that are not scored yet, one after the other, in the background; `AT_ONCE` at most."""
         with self._lock:
             if self._running is None or self._running.done():
                 self._running = self._worker.submit(self._score, tuple(cases))
             return self._running
+
+    def scored(self) -> frozenset[str]:
+        """The cases scored with the weights in use."""
+        return frozenset(self._known.get(self._weights(), {}))
 
     @property
     def is_running(self) -> bool:
@@ -55,10 +63,9 @@ class Ranking:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _score(self, cases: tuple[str, ...]) -> None:
-        for case in cases:
+        known = self.scored()
+        for case in [case for case in cases if case not in known][:AT_ONCE]:
             weights = self._weights()
-            if case in self._known.get(weights, {}):
-                continue
             try:
                 doubt = self._doubt(case)
             except CspineError as error:

@@ -126,10 +126,7 @@ def fractures(request: Request, image: str) -> dict[str, Any]:
 @router.put("/fractures")
 def annotate(request: Request, image: str, said: Annotated[Any, Body()]) -> dict[str, Any]:
     """Say it, by level."""
-    desk = desk_of(request)
-    if image not in desk.images.cases():
-        desk.images.info(image)
-    return desk.saving.annotate(image, read_annotations(said), who_asks(request, {}))
+    return desk_of(request).annotate(image, read_annotations(said), who_asks(request, {}))
 
 
 @router.get("/history")
