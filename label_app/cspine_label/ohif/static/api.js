@@ -37,6 +37,12 @@ export async function saveLabel(image, nrrd, params) {
   return (await call(`/datastore/label?image=${part(image)}&tag=final`, { method: 'PUT', body })).json();
 }
 
+/** The final label of an image as the bytes of a compressed NIfTI file; null where there is none. */
+export async function savedLabel(image) {
+  const answer = await call(`/datastore/label?label=${part(image)}&tag=final`, {}, [404]);
+  return answer.ok ? answer.arrayBuffer() : null;
+}
+
 /** What was said of the fractures of an image before: by level, as `Fractures.load` takes it. */
 export async function fractures(image) {
   return (await call(`/fractures?image=${part(image)}`)).json();
@@ -47,14 +53,14 @@ export async function nextCase(strategy) {
   return (await call(`/activelearning/${part(strategy)}`, json({ client_id: clientId() }))).json();
 }
 
-async function call(path, options = {}) {
+async function call(path, options = {}, accepted = []) {
   let answer;
   try {
     answer = await fetch(path, { credentials: 'same-origin', ...options });
   } catch {
     throw new ServerError('The server does not answer. What you did is still here; try again when it is back.');
   }
-  if (!answer.ok) throw new ServerError(await sentence(answer));
+  if (!answer.ok && !accepted.includes(answer.status)) throw new ServerError(await sentence(answer));
   return answer;
 }
 

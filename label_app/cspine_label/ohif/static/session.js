@@ -2,8 +2,10 @@
 
 import * as api from './api.js';
 import { Fractures } from './fractures.js';
+import { LabelFileError } from './grid.js';
 import * as marks from './marks.js';
-import { decode, encode, NrrdError } from './nrrd.js';
+import * as nifti from './nifti.js';
+import * as nrrd from './nrrd.js';
 import * as viewer from './viewer.js';
 
 const RADII_MM = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20];
@@ -15,7 +17,6 @@ export class Session {
   busy = null;
   message = { kind: 'info', text: '' };
   #unsaved = false;
-  #quiet = false;
 
   constructor(site, shown, changed) {
     this.site = site;
@@ -32,7 +33,7 @@ export class Session {
   /** Make the label map and the tools, ask the server what it knows. */
   async open() {
     await viewer.createLabelmap(this.shown, this.site.levels);
-    viewer.onPainted(() => this.#quiet || !viewer.isPainted() || this.touch());
+    viewer.onPainted(() => this.touch());
     marks.installMarks(() => this.level.name, mark => this.#marked(mark));
     viewer.setBrushRadius(this.radius);
     viewer.setLevel(this.level.value);
@@ -44,17 +45,30 @@ export class Session {
     return this.#during('Connecting…', async () => {
       const { models } = await api.info();
       if (!models?.[this.site.model]) throw new api.ServerError(`The server has no model ${this.site.model}.`);
-      if (!this.#unsaved) this.fractures.load(await api.fractures(this.shown.image));
-      return 'Connected.';
+      return this.#unsaved ? 'Connected.' : this.#recall();
     });
+  }
+
+  /** Show what was submitted for this case before. */
+  async #recall() {
+    const saved = await api.savedLabel(this.shown.image);
+    if (!saved) return 'Connected.';
+    viewer.setLabels(await nifti.decode(saved, viewer.grid(), this.#highest));
+    this.fractures.load(await api.fractures(this.shown.image));
+    return 'Connected. This case is labelled already; its label is shown.';
+  }
+
+  get #highest() {
+    return Math.max(...this.site.levels.map(level => level.value));
   }
 
   /** Let the network draw the vertebrae; it replaces what is drawn. */
   run() {
-    if (this.#unsaved && !window.confirm('Run replaces what you have drawn. Go on?')) return undefined;
+    if (this.drawnLevels().length && !window.confirm('Run replaces what is drawn. Go on?')) return undefined;
     return this.#during('Segmenting…', async () => {
       const bytes = await api.segment(this.site.model, this.shown.image);
-      this.#replace(await decode(bytes, viewer.grid(), Math.max(...this.site.levels.map(level => level.value))));
+      viewer.setLabels(await nrrd.decode(bytes, viewer.grid(), this.#highest));
+      this.touch();
       const found = this.drawnLevels();
       if (!found.length) return 'The network found no cervical vertebra here.';
       this.show(found[0]);
@@ -67,7 +81,7 @@ export class Session {
     return this.#during('Saving…', async () => {
       const levels = this.drawnLevels();
       if (!levels.length) throw new api.ServerError('Nothing is drawn yet; run the segmentation or paint a level.');
-      const file = await encode(viewer.labels(), viewer.grid());
+      const file = await nrrd.encode(viewer.labels(), viewer.grid());
       const answer = await api.saveLabel(this.shown.image, file, {
         label_info: levels.map(level => ({ name: level.name, idx: level.value })),
         model: this.site.model,
@@ -166,13 +180,6 @@ export class Session {
     this.touch();
   }
 
-  #replace(values) {
-    this.#quiet = true;
-    viewer.setLabels(values);
-    this.#quiet = false;
-    this.touch();
-  }
-
   async #during(doing, work) {
     if (this.busy) return;
     this.busy = doing;
@@ -181,7 +188,7 @@ export class Session {
     try {
       this.message = { kind: 'done', text: await work() };
     } catch (error) {
-      const expected = error instanceof api.ServerError || error instanceof NrrdError;
+      const expected = error instanceof api.ServerError || error instanceof LabelFileError;
       if (!expected) console.error(error);
       this.message = { kind: 'error', text: expected ? error.message : `The viewer failed: ${error.message}` };
     }

@@ -76,19 +76,16 @@ export function grid() {
 /** The label of every voxel, x fastest. */
 export const labels = () => Uint8Array.from(labelmap().voxelManager.getCompleteScalarDataArray());
 
-/** Whether any voxel has a label. */
-export const isPainted = () => labelmap().voxelManager.getCompleteScalarDataArray().some(Boolean);
-
 /** Replace the label of every voxel. */
 export function setLabels(values) {
   labelmap().voxelManager.setCompleteScalarDataArray(values);
   tools().segmentation.triggerSegmentationEvents.triggerSegmentationDataModified(SEGMENTATION);
 }
 
-/** Call `listener` whenever voxels were painted or replaced. */
+/** Call `listener` whenever brush or eraser changed voxels; only they say which slices they changed. */
 export function onPainted(listener) {
-  core().eventTarget.addEventListener(tools().Enums.Events.SEGMENTATION_DATA_MODIFIED, event => {
-    if (event.detail.segmentationId === SEGMENTATION) listener();
+  core().eventTarget.addEventListener(tools().Enums.Events.SEGMENTATION_DATA_MODIFIED, ({ detail }) => {
+    if (detail.segmentationId === SEGMENTATION && detail.modifiedSlicesToUse) listener();
   });
 }
 
