@@ -47,6 +47,7 @@ PATIENCE_S = 90.0
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 QUICK = Timing(
     poll_s=0.1,
+    sweep_s=0.1,
     quiet_s=0.3,
     incomplete_after_s=0.6,
     lease_s=2.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 
 import httpx
@@ -152,6 +153,33 @@ def test_nothing_is_fetched_while_there_is_no_room(site):
     assert site.states(full)[study.uid] == "ready"
     with site.running(wanted):
         site.wait_for(wanted, study, "done")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB; a function that makes it larger comes with it."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", path], check=False)
+    if mounted.returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield path, lambda: subprocess.run(["mount", "-o", "remount,size=64m", path], check=True)
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_a_disk_that_is_full_costs_a_study_nothing_but_time(site, small_disk):
+    disk, enlarge = small_disk
+    study = site.make_study(15, slices=60)
+    database = f"sqlite:///{disk.parent / 'queue.sqlite'}"
+    wanted = site.options(state=disk / "state", database=database)
+    site.orthanc.add(*study.files)
+    with site.running(wanted) as watcher:
+        url = f"http://127.0.0.1:{watcher.port}/healthz"
+        site.wait_until(lambda: "full" in httpx.get(url, trust_env=False).json()["troubles"].get("spool", ""))
+        assert site.states(wanted)[study.uid] == "ready"
+        enlarge()
+        site.wait_for(wanted, study, "done")
+    assert len(site.reports(study)) == 1
 
 
 def test_the_audit_log_and_the_metrics_hold_nothing_of_the_patient(site):

@@ -156,6 +156,14 @@ def test_the_bytes_of_a_result_leave_the_queue_once_the_pacs_has_them(queue):
     assert [row.data for row in held] == [None, None]
 
 
+def test_an_old_report_leaves_the_queue_for_it_is_in_the_pacs(queue):
+    study = queue.finish()
+    queue.outbox.forget_reports(3600.0)
+    assert queue.outbox.current(study).report == b"SR"
+    queue.outbox.forget_reports(-1.0)
+    assert queue.outbox.current(study) is None
+
+
 def test_the_time_of_the_queue_goes_on_where_it_stood_and_never_back(tmp_path, monkeypatch):
     first = Database(sqlite_url(tmp_path / "q.sqlite"))
     second = QueueClock(first.engine)

@@ -17,6 +17,8 @@ from fracture_map.supervise import Job, StopFlag, crash_sentence, end, error_of,
 
 WARM_CHILD: Final = (sys.executable, "-W", "ignore", "-m", "fracture_map.batch.warm_child")
 _GRACE_S: Final = 2.0
+_STUDIES_A_PROCESS: Final = 200
+"""After so many a new process begins, whatever the libraries in the old one have kept."""
 
 
 class WarmAnalyst:
@@ -33,6 +35,7 @@ class WarmAnalyst:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._served = 0
 
     def __call__(self, job: Job, stop: StopFlag, tell: Callable[[Message], None]) -> DoneMessage:
         """Have a job done (`fracture_map.study.Analyse`).
@@ -69,8 +72,13 @@ class WarmAnalyst:
     def _ask(self, job: Job, write_fd: int) -> None:
         """Hand over the request, and the pipe on which it is to be answered."""
         try:
-            if self._process is None or self._process.poll() is not None:
+            if (
+                self._process is None
+                or self._process.poll() is not None
+                or self._served >= _STUDIES_A_PROCESS
+            ):
                 self._start(job.debug)
+            self._served += 1
             assert self._requests is not None
             with suppress(OSError):  # it is gone already; listening finds out why
                 socket.send_fds(self._requests, [job.request.encode()], [write_fd])
@@ -82,7 +90,7 @@ class WarmAnalyst:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = spawn(self._command, theirs.fileno(), debug=debug, stdin=subprocess.DEVNULL)
-        self._requests = ours
+        self._requests, self._served = ours, 0
 
     def _exit_code(self) -> int:
         """How it ended that closed the pipe without a last word."""

@@ -93,6 +93,9 @@ class Analysis:
         if isinstance(error, TerminatedError):
             self.claims.give_back(claim, None)
             return False
+        if isinstance(error, OutputError) and self.spool.is_starved():
+            self.claims.give_back(claim, str(error), self.timing.retry_s)
+            return False
         if isinstance(error, _READING):
             patience_s = self.timing.incomplete_after_s - claim.quiet_s
             if not was_read and patience_s > 0:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    exc,
     insert,
     select,
     update,
@@ -30,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import (
     ArgumentError,
     IntegrityError,
+    InterfaceError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
@@ -97,6 +99,8 @@ marks = Table(
 """Where this queue stands: `clock`, its time in seconds; `changes`, the last change taken from Orthanc."""
 
 CLOCK: Final = "clock"
+AWAY: Final = (InterfaceError, OperationalError, exc.TimeoutError)
+"""What is raised where the database does not answer, is full or is locked for too long: worth another try."""
 
 
 class QueueClock:

@@ -34,9 +34,9 @@ def find_in_pacs(pacs: Pacs, seen: StudySeen, folder: Path) -> CurrentResult | N
         seen: the study.
         folder: an empty one, for the reports.
     """
-    for series in seen.series:
-        if series.modality == "SR" and series.description == REPORT_DESCRIPTION:
-            pacs.fetch_all(seen.uid, series.uid, folder)
+    ours = [s for s in seen.series if s.modality == "SR" and s.description == REPORT_DESCRIPTION]
+    for number, series in enumerate(ours):
+        pacs.fetch(seen.uid, series, folder, f"{number:03d}-")
     with quietly():
         reports = {path: dcmread(path) for path in sorted(folder.iterdir())}
         replaced = {uid for report in reports.values() for uid in _predecessors(report)}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from fracture_map.watch.intake import Intake
 from fracture_map.watch.orthanc import OrthancChanges
@@ -12,28 +15,33 @@ from fracture_map.watch.rules import Rules
 from fracture_map.watch.settings import Timing
 from fracture_map.watch.states import PacsAwayError, PacsError
 
+_RECENT: Final = datetime.timedelta(days=1)
 
+
+@dataclass
 class Follower:
     """Follows one PACS.
 
-    Orthanc's changes tell of a study within seconds and say when it is stable. They are no longer told when
-    Orthanc was restarted at the wrong moment, so all recent studies are looked at as well, less often; with
-    any other server that is the only way.
+    Orthanc's changes tell of a study within seconds and say when it is stable; any other server is asked for
+    the studies of the last days instead. Either can miss one (Orthanc was restarted at the wrong moment, an
+    old study was added to), so less often all studies that are young enough are looked at.
 
-    Args:
+    Attributes:
         pacs: to look at.
         intake: to tell.
         rules: which studies are wanted.
         timing: how often.
         changes: of Orthanc; None for any other server.
+        beat: is called for every study, for a turn may take minutes.
     """
 
-    def __init__(
-        self, pacs: Pacs, intake: Intake, rules: Rules, timing: Timing, changes: OrthancChanges | None
-    ) -> None:
-        self._pacs, self._intake, self._rules, self._timing = pacs, intake, rules, timing
-        self._changes = changes
-        self._last_sweep: float | None = None
+    pacs: Pacs
+    intake: Intake
+    rules: Rules
+    timing: Timing
+    changes: OrthancChanges | None
+    beat: Callable[[], None]
+    _last_sweep: float | None = None
 
     def turn(self) -> None:
         """Look once.
@@ -42,41 +50,49 @@ class Follower:
             PacsAwayError: the PACS does not answer; the next turn goes on.
             PacsError: the last thing that was wrong with what it says of single studies.
         """
-        if self._changes is not None:
-            for page in self._changes.pages():
-                for change in page:
-                    self._look(change.study_uid, stable=change.stable)
         problem: PacsError | None = None
-        for uid in dict.fromkeys([*self._unknown(), *self._intake.arriving()]):
+        for page in self.changes.pages() if self.changes is not None else ():
+            problem = self._look_at({change.study_uid: change.stable for change in page}) or problem
+        due = self._last_sweep is None or time.monotonic() - self._last_sweep >= self.timing.sweep_s
+        found = dict.fromkeys([*self._listed(due), *self.intake.arriving()], False)
+        problem = self._look_at(found) or problem
+        if due:
+            self._last_sweep = time.monotonic()
+        if problem is not None:
+            raise problem
+
+    def _listed(self, due: bool) -> list[str]:
+        """Studies that the PACS lists, and that hold more or less than when they were last looked at.
+
+        The first time it is all of them, for the rules may have changed since the watcher last ran.
+        """
+        if not due and self.changes is not None:
+            return []
+        window = self.pacs.changed_counts(
+            self.rules.since(_today()) if due else f"{_today() - _RECENT:%Y%m%d}"
+        )
+        first = self._last_sweep is None
+        return [uid for uid, number in window if first or not self.intake.is_known(uid, number)]
+
+    def _look_at(self, studies: Mapping[str, bool]) -> PacsError | None:
+        """Look at studies, each with whether it is known to be stable; a bad one stops no other."""
+        problem: PacsError | None = None
+        for uid, stable in studies.items():
             try:
-                self._look(uid)
+                self._look(uid, stable=stable)
             except PacsAwayError:
                 raise
             except PacsError as error:
                 problem = error
-        if problem is not None:
-            raise problem
+        return problem
 
-    def _unknown(self) -> list[str]:
-        """Studies of the window that hold more or less than when they were last looked at.
-
-        The first time it is all of them, for the rules may have changed since the watcher last ran.
-        """
-        first = self._last_sweep is None
-        every_s = self._timing.sweep_s if self._changes is not None else 0.0
-        if self._last_sweep is not None and time.monotonic() - self._last_sweep < every_s:
-            return []
-        window = self._pacs.changed_counts(self._rules.since(_today()))
-        found = [uid for uid, number in window if first or not self._intake.is_known(uid, number)]
-        self._last_sweep = time.monotonic()
-        return found
-
-    def _look(self, uid: str, *, stable: bool = False) -> None:
-        seen = self._pacs.look(uid)
+    def _look(self, uid: str, *, stable: bool) -> None:
+        self.beat()
+        seen = self.pacs.look(uid)
         if seen is None:
-            self._intake.gone(uid)
+            self.intake.gone(uid)
         else:
-            self._intake.observe(seen, self._rules.refusal(seen, _today()), stable=stable)
+            self.intake.observe(seen, self.rules.refusal(seen, _today()), stable=stable)
 
 
 def _today() -> datetime.date:

@@ -143,14 +143,21 @@ class Outbox:
             note(connection, claim.id, "stored", state=state, exit_code=new.exit_code)
 
     def current(self, study: int) -> CurrentResult | None:
-        """The result of the study that is in the PACS."""
+        """The result of the study that is in the PACS; None where none is, or its report was dropped here."""
         with self._database.reading() as connection:
             row = connection.execute(
                 select(results.c.outcome, results.c.report).where(
                     results.c.study_id == study, results.c.state == ResultState.CURRENT
                 )
             ).first()
-        return CurrentResult(row.outcome, row.report) if row else None
+        return CurrentResult(row.outcome, row.report) if row and row.report else None
+
+    def forget_reports(self, older_than_s: float) -> None:
+        """Drop the reports of older results: they are in the PACS, where the rare re-run finds them."""
+        with self._database.transaction() as connection:
+            before = self._database.clock.now() - older_than_s
+            old = results.c.waiting_since < before, results.c.report != b""
+            connection.execute(update(results).where(*old).values(report=b""))
 
     @staticmethod
     def _supersede(connection: Connection, study: int) -> float | None:
@@ -158,7 +165,7 @@ class Outbox:
         old = connection.execute(
             update(results)
             .where(results.c.study_id == study, results.c.state == ResultState.CURRENT)
-            .values(state=ResultState.SUPERSEDED)
+            .values(state=ResultState.SUPERSEDED, report=b"")  # only the current one is ever replaced
             .returning(results.c.waiting_since, results.c.closed_at)
         ).first()
         return old.waiting_since if old is not None and old.closed_at is None else None

@@ -99,15 +99,6 @@ class Pacs:
                 f"The PACS sent {got} of {series.instances} images of a series; it is asked again."
             )
 
-    def fetch_all(self, study_uid: str, series_uid: str, folder: Path) -> int:
-        """Fetch whatever a series holds now; returns how many files came."""
-        path = f"/studies/{study_uid}/series/{series_uid}"
-        with translated(), self._http.stream("GET", path, headers=_FILES) as answer:
-            check_answer(answer)
-            return save_parts(
-                answer.headers.get("content-type", ""), answer.iter_bytes(), folder, f"{series_uid}-"
-            )
-
     def holds(self, study_uid: str, series_uid: str, sop_uid: str) -> bool:
         """Whether an instance is in the PACS."""
         path = f"/studies/{study_uid}/series/{series_uid}/instances"
@@ -173,7 +164,7 @@ def translated() -> Iterator[None]:
         raise PacsAwayError("The PACS does not answer; it is asked again.") from None
     except httpx.TimeoutException:
         raise PacsError("The PACS took too long to answer; it is asked again.") from None
-    except httpx.TransportError:
+    except httpx.HTTPError:
         raise PacsAwayError("The connection to the PACS broke; it is asked again.") from None
     except httpx.InvalidURL:
         raise PacsError("The address of the PACS is none.") from None

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from cspine.errors import OutputError, UsageError
 from fracture_map.study import StudyOptions
 from fracture_map.watch import audit
 from fracture_map.watch.analysis import Analysis
 from fracture_map.watch.claims import Claims
-from fracture_map.watch.database import Database, sqlite_url
+from fracture_map.watch.database import AWAY, Database, sqlite_url
 from fracture_map.watch.follow import Follower
 from fracture_map.watch.intake import Intake
 from fracture_map.watch.metrics import Metrics
@@ -32,6 +31,7 @@ from fracture_map.watch.worker import Worker
 
 _UPKEEP_S: Final = 2.0
 _BEAT_S: Final = 5.0
+_CLEANING_S: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Watcher:
         self._database = Database(options.database or sqlite_url(options.state / "queue.sqlite"))
         self._open.callback(self._database.engine.dispose)
         self._claims = Claims(self._database, timing.lease_s)
+        self._outbox = Outbox(self._database)
+        self._keep_s = options.settings.worklist.keep_s
         self._pulse = Pulse()
         self._metrics = Metrics(self._database, self._pulse, options.settings.worklist)
         self._follower = self._make_follower(options)
@@ -89,7 +91,11 @@ class Watcher:
         pages = StatusPages(
             self._database, self._claims, self._pulse, self._metrics, options.settings.worklist
         )
-        self._server = StatusServer(pages, *options.listen)
+        try:
+            self._server = StatusServer(pages, *options.listen)
+        except UsageError:
+            self._open.close()
+            raise
         self._open.callback(self._server.stop)
 
     @property
@@ -135,20 +141,22 @@ class Watcher:
             changes = OrthancChanges(options.orthanc, self._database)
             self._open.callback(changes.close)
         intake = Intake(self._database, self._timing.quiet_s)
-        return Follower(pacs, intake, options.settings.studies, self._timing, changes)
+        rules = options.settings.studies
+        return Follower(pacs, intake, rules, self._timing, changes, lambda: self._pulse.beat("follower"))
 
     def _make_workers(self, options: WatchOptions) -> list[Worker]:
         spool = Spool(options.state / "spool", options.settings.spool.min_free_gb)
         self._open.callback(spool.close)
-        outbox = Outbox(self._database)
         made = []
         for number in range(1, options.workers + 1):
             pacs = self._connect(options)
             analysis = Analysis(
-                pacs, self._claims, outbox, spool, options.study, self._timing, self._metrics.analysed
+                pacs, self._claims, self._outbox, spool, options.study, self._timing, self._metrics.analysed
             )
             name = f"worker {number}"
-            made.append(Worker(name, self._claims, outbox, analysis, pacs, spool, self._timing, self._pulse))
+            made.append(
+                Worker(name, self._claims, self._outbox, analysis, pacs, spool, self._timing, self._pulse)
+            )
         return made
 
     def _connect(self, options: WatchOptions) -> Pacs:
@@ -173,7 +181,7 @@ class Watcher:
                 self._follower.turn()
                 self._pulse.trouble("pacs", None)
                 failures = 0
-            except (PacsError, SQLAlchemyError) as error:
+            except (PacsError, *AWAY) as error:
                 failures += 1
                 known = isinstance(error, PacsError)
                 what, why = ("pacs", str(error)) if known else ("database", "It does not answer.")
@@ -184,13 +192,17 @@ class Watcher:
             self._wait(min(pause_s, 10 * self._timing.poll_s), "follower")
 
     def _keep_up(self) -> None:
-        """Agree on the time and write the audit log."""
+        """Agree on the time, write the audit log, and now and then make the queue smaller."""
+        next_cleaning = time.monotonic()
         while not self._ended.is_set():
             self._pulse.beat("upkeep")
             try:
                 self._database.clock.sync()
                 self._write_audit()
-            except SQLAlchemyError:
+                if time.monotonic() >= next_cleaning:
+                    self._outbox.forget_reports(self._keep_s)
+                    next_cleaning = time.monotonic() + _CLEANING_S
+            except AWAY:
                 self._pulse.trouble("database", "It does not answer.")
             self._ended.wait(_UPKEEP_S)
 
@@ -200,9 +212,8 @@ class Watcher:
                 pass
             self._pulse.trouble("audit", None)
         except OutputError as error:
-            self._pulse.trouble(
-                "audit", str(error)
-            )  # the events stay in the database until it can be written
+            # The events stay in the database until it can be written.
+            self._pulse.trouble("audit", str(error))
 
     def _wait(self, seconds: float, name: str) -> None:
         """Wait, with signs of life."""

@@ -18,8 +18,8 @@ class Timing:
     """Seconds, of the monotonic clock.
 
     Attributes:
-        poll_s: between two looks at the PACS.
-        sweep_s: between two looks at all studies of the window, beside following Orthanc's changes.
+        poll_s: between two looks at what is new in the PACS.
+        sweep_s: between two looks at all studies that are young enough.
         quiet_s: without a change before a study is taken as complete.
         incomplete_after_s: without a change before images that form no volume are reported as they are.
         lease_s: after which a worker that gives no sign of life loses its study.
@@ -48,7 +48,7 @@ class Worklist:
 
     Attributes:
         cap_s: a result that has waited longer than this comes before all that have not.
-        keep_s: a result that nobody closed leaves the list after this.
+        keep_s: a result that nobody closed leaves the list after this, and its report the queue.
     """
 
     cap_s: float = 3600.0

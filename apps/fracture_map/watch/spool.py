@@ -16,6 +16,8 @@ from typing import Final
 from cspine.errors import OutputError
 
 _OWN: Final = "watcher-"
+_TEMPORARY_BYTES: Final = 256_000_000
+"""What a result and its making take, generously."""
 
 
 class Spool:
@@ -51,6 +53,10 @@ class Spool:
     def has_room(self) -> bool:
         """Whether a study may be fetched."""
         return shutil.disk_usage(self._path).free >= self._min_free_bytes
+
+    def is_starved(self) -> bool:
+        """Whether an analysis may have failed for want of room, here or in the temporary folder."""
+        return not self.has_room() or shutil.disk_usage(tempfile.gettempdir()).free < _TEMPORARY_BYTES
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

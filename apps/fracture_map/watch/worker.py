@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from cspine.errors import CspineError
 from fracture_map.supervise import StopFlag
 from fracture_map.watch.analysis import Analysis
 from fracture_map.watch.claims import Claim, Claims
+from fracture_map.watch.database import AWAY
 from fracture_map.watch.outbox import Outbox
 from fracture_map.watch.pacs import Pacs
 from fracture_map.watch.pulse import Pulse
@@ -76,7 +75,7 @@ class Worker:
                 failures = 0
                 if not busy:
                     self._stop.wait(_IDLE_S)
-            except (PacsAwayError, SQLAlchemyError, OSError) as error:
+            except (PacsAwayError, *AWAY, OSError) as error:
                 failures += 1
                 self._note(error)
                 self._pause(self.timing.backoff_s(failures))
@@ -85,7 +84,7 @@ class Worker:
         """Do one study, as far as it goes now; returns whether there was one.
 
         Raises:
-            PacsAwayError, SQLAlchemyError, OSError: something that every study needs is not there.
+            PacsAwayError, OSError, errors of `AWAY`: something that every study needs is not there.
         """
         if not self.spool.has_room():
             self.pulse.trouble(
@@ -108,11 +107,9 @@ class Worker:
             raise
         except (PacsError, PacsRefusedError) as error:
             self._try_again(claim, error)
-        except OSError as error:
-            self.claims.give_back(claim, "There was no room for its images.", self.timing.retry_s)
-            if not is_full(error):
-                raise
-            self.pulse.trouble("spool", "The spool is full; what is waiting is tried again.")
+        except OSError:
+            self.claims.give_back(claim, "The spool could not take its images.", self.timing.retry_s)
+            raise
         return True
 
     def _advance(self, claim: Claim) -> None:
@@ -150,7 +147,7 @@ class Worker:
                 except ClaimLostError:
                     self._run.signal = signal.SIGTERM
                     return
-                except SQLAlchemyError as error:
+                except AWAY as error:
                     self._note(error)  # tried again in time; else the lease runs out and that is noticed
 
         keeper = threading.Thread(target=renew, name=f"{self.name}-lease", daemon=True)
@@ -166,8 +163,10 @@ class Worker:
     def _note(self, error: Exception) -> None:
         if isinstance(error, PacsAwayError):
             self.pulse.trouble("pacs", str(error))
-        elif isinstance(error, SQLAlchemyError):
+        elif isinstance(error, AWAY):
             self.pulse.trouble("database", f"The database does not answer ({type(error).__name__}).")
+        elif isinstance(error, OSError) and is_full(error):
+            self.pulse.trouble("spool", "The spool is full; make room, what is waiting is tried again.")
         else:
             self.pulse.trouble("spool", f"The spool cannot be used ({type(error).__name__}).")
 
