@@ -16,6 +16,7 @@ from cspine.settings import DEVICES
 
 APP_DIR: Final = Path(__file__).parents[1]
 PORT: Final = 8000
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 PASSWORD_VARIABLE: Final = "CSPINE_LABEL_PASSWORD"
 
 
@@ -37,18 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Start the server; returns when it is stopped."""
-    import uvicorn
-
-    from cspine_label.asgi import monai_app, server
-    from cspine_label.gate import LOOPBACK, Names
-
     users = _users(options)
-    on_loopback = options.host in LOOPBACK
-    if not on_loopback and users is None and not options.open_to_all:
+    if options.host not in LOOPBACK and users is None and not options.open_to_all:
         raise UsageError(
             f"At {options.host} anybody in the network could read and change images and labels; add users "
             "with `cspine-label add-user` and name their file with --users, or say --open-to-all."
         )
+    import uvicorn
+
+    from cspine_label.asgi import monai_app, server
+    from cspine_label.gate import Names
+
     # They log addresses, which hold UIDs, and what clients send.
     for name in ("monailabel", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)

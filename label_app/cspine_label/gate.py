@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
+from cspine_label.cli import LOOPBACK
 from cspine_label.users import ANYBODY, User, Users
 
 Scope = MutableMapping[str, Any]
@@ -22,7 +23,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPEN: Final = ("/auth/", "/auth/token", "/health")
 """What is answered to everybody: whether a login is needed, the login, and that the server lives."""
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
+
 
 @pytest.fixture(scope="module")
 def with_users(run_server, nifti_folder, tmp_path_factory):

@@ -13,6 +13,8 @@ import pytest
 
 SEGMENTATION = "cspine_ct_segmentation"
 
+pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
+
 
 @pytest.fixture(scope="module")
 def served(run_server, nifti_folder):

@@ -13,6 +13,8 @@ SEGMENTATION = "cspine_ct_segmentation"
 CLASSIFICATION = "cspine_ct_fracture_classification"
 LEVELS = [f"C{number}" for number in range(1, 8)]
 
+pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
+
 
 @pytest.fixture(scope="module")
 def served(run_server, nifti_folder):
@@ -138,7 +140,6 @@ def test_scores_are_parts_of_one(server, slicer, neck, tmp_path, until):
         assert all(0 <= value <= 1 for value in scores.values())
 
 
-@pytest.mark.timeout(900)
 def test_one_round_of_training_makes_a_candidate_that_is_compared_and_promoted_by_hand(
     server, slicer, neck, tmp_path, until
 ):
