@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
-from cspine.errors import CspineError
 from cspine.evaluation.cases import Case, FractureBox, LevelTruth
 from cspine.findings import FractureScores, LevelScore, OperatingPoint
 from cspine.volume import Grid, SpineMask, Visibility, Volume
@@ -33,12 +32,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def points() -> Mapping[str, OperatingPoint]:
     return POINTS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def grid() -> Grid:
     """Axial, head first, three spacings."""
     return Grid(
@@ -46,7 +45,7 @@ def grid() -> Grid:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spine(grid: Grid) -> Callable[..., SpineMask]:
     """A function that stacks seven blocks from C1 at the top; `names` says what each is called."""
 
@@ -120,7 +119,7 @@ class FakeCases:
         return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_case(grid: Grid, spine: Callable[..., SpineMask]) -> Callable[..., Case]:
     """A function from a number and the fractured levels to a case whose volume begins with that number."""
 
@@ -158,16 +157,11 @@ def _inner_box(mask: SpineMask, vertebra: Vertebra) -> np.ndarray:
     return np.stack([center - 2.0, center + 2.0])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_method() -> type[FakeMethod]:
     return FakeMethod
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_cases() -> type[FakeCases]:
     return FakeCases
-
-
-@pytest.fixture
-def deliberate() -> type[CspineError]:
-    return CspineError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from cspine.evaluation.intervals import estimate, mean_of
+from cspine.evaluation.intervals import estimate, mean_of, wilson
 
 
 def test_the_interval_of_a_mean_is_scipys_percentile_bootstrap():
@@ -51,3 +51,17 @@ def test_an_interval_that_few_samples_define_is_not_given():
 def test_the_same_data_give_the_same_interval():
     values = np.random.default_rng(3).random((20, 3))
     assert mean_of(values) == mean_of(values)
+
+
+def test_a_share_of_all_or_none_is_not_certain():
+    # Ten of ten: Wilson's interval begins at 72 %; seven levels a patient make it no narrower.
+    found = mean_of(np.ones((10, 7)))
+    assert (found.value, found.high) == (1.0, pytest.approx(1.0))
+    assert found.low == pytest.approx(0.722, abs=1e-3)
+    assert mean_of(np.zeros((10, 1))).high == pytest.approx(1 - 0.722, abs=1e-3)
+
+
+@pytest.mark.parametrize(("hits", "patients"), [(0, 12), (12, 12), (0, 40)])
+def test_wilsons_interval_is_scipys(hits: int, patients: int):
+    expected = scipy.stats.binomtest(hits, patients).proportion_ci(0.95, method="wilson")
+    assert wilson(hits / patients, patients) == pytest.approx((expected.low, expected.high), abs=1e-5)

@@ -138,6 +138,12 @@ def build_metrics(
     }
 
 
+def metrics_schema() -> dict[str, Any]:
+    """The JSON Schema of metrics.json."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("metrics.schema.json").read_text("utf-8"))
+    return found
+
+
 def write_metrics(metrics: Mapping[str, Any], output: Path) -> None:
     """Write metrics.json and report.pdf.
 

@@ -13,6 +13,8 @@ from cspine.volume import FloatArray
 
 REPEATS: Final = 1000
 LEVEL: Final = 0.95
+Z: Final = 1.959964
+"""Of a normal distribution, for `LEVEL`."""
 MIN_DEFINED: Final = 0.5
 """An interval is given only where the statistic is defined in at least this part of the samples."""
 SEED: Final = 20221127
@@ -63,10 +65,23 @@ def ratio_of(tops: FloatArray, bottoms: FloatArray) -> Estimate:
     count, patients = int(bottoms.sum()), len(bottoms)
     if count == 0:
         return Estimate(None)
-    rows = samples(patients)
+    rows, value = samples(patients), float(tops.sum() / bottoms.sum())
     sums = bottoms[rows].sum(1)
     values = np.where(sums > 0, tops[rows].sum(1) / np.maximum(sums, 1), np.nan)
-    return with_interval(float(tops.sum() / bottoms.sum()), values, patients, count)
+    found = with_interval(value, values, patients, count)
+    if found.low == found.high and value in (0.0, 1.0):
+        low, high = wilson(value, int((bottoms > 0).sum()))
+        return Estimate(value, low, high, count)
+    return found
+
+
+def wilson(share: float, patients: int) -> tuple[float, float]:
+    """Wilson's interval: for 0 and 1, of which all bootstrap samples say the same."""
+    z2 = Z * Z
+    middle = (share + z2 / (2 * patients)) / (1 + z2 / patients)
+    spread = share * (1 - share) / patients + z2 / (4 * patients * patients)
+    half = Z * spread**0.5 / (1 + z2 / patients)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean_of(values: FloatArray) -> Estimate:

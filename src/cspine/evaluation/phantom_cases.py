@@ -223,7 +223,7 @@ def _attributes(neck: Neck, scanner: Scanner, mask: SpineMask) -> dict[str, str]
         "in-plane blur (sigma)": _class(scanner.kernel_mm, (0.45, 0.7), "mm"),
         "contrast": "given" if contrast else "none",
         "motion": "yes" if scanner.motion_mm > 0 else "no",
-        "metal": "yes" if scanner.metal_lps_mm is not None else "no",
+        "metal": "yes" if scanner.metal_lps_mm else "no",
         "shoulder streaks": "yes" if scanner.streak_hu > 0 else "no",
         "anatomy": neck.source,
     }

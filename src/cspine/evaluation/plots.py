@@ -57,7 +57,7 @@ def draw_reliability(axes: Axes, sets: Sets, unit: str) -> None:
             label=f"{entry['name']}: ECE {spread(measured['ece'])}",
         )
         axes.scatter(said, seen, s=sizes, color=color, linewidths=0)
-    _finish(axes, f"Reliability, {unit}", ("probability said", "part fractured"))
+    _finish(axes, f"Reliability, {unit}", ("probability said", "part fractured"), "upper left")
 
 
 def draw_froc(axes: Axes, sets: Sets) -> None:
@@ -95,7 +95,8 @@ def draw_dice(axes: Axes, sets: Sets) -> None:
             hatch=("", "////", "....", "xxxx")[number % 4], edgecolor="white",
             label=f"{entry['name']}: {spread(entry['masks']['dice'])}",
         )  # fmt: skip
-    _finish(axes, "Dice by level", ("", ""))
+    _finish(axes, "Dice by level", ("", ""), "upper right")
+    axes.set_ylim(0, 1.25)
     axes.set_xticks(places, [str(v) for v in CERVICAL])
     axes.set_xlim(-0.6, len(CERVICAL) - 0.4)
 
@@ -140,7 +141,7 @@ def short(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _finish(axes: Axes, title: str, labels: tuple[str, str]) -> None:
+def _finish(axes: Axes, title: str, labels: tuple[str, str], legend: str = "lower right") -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.set_title(title, fontsize=8.5, color=style.INK, loc="left")
@@ -149,4 +150,4 @@ def _finish(axes: Axes, title: str, labels: tuple[str, str]) -> None:
     axes.grid(color=style.TRACK, linewidth=0.6)
     axes.set_axisbelow(True)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=6.0, loc="lower right", frameon=True, framealpha=0.85, edgecolor="none")
+        axes.legend(fontsize=6.0, loc=legend, frameon=True, framealpha=0.85, edgecolor="none")

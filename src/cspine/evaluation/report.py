@@ -193,9 +193,9 @@ _LINES: Final = (
     ("Error of the centre, mm", _estimate("masks", "centroid_error_mm")),
     ("Studies with a level one off", _estimate("masks", "off_by_one")),
     ("RSNA 2022's weighted log loss", _estimate("fractures", "rsna_loss")),
-    ("  saying these cases' prevalence of every study", _estimate("fractures", "rsna_loss_of_prevalence")),
+    ("Log loss of saying these cases' prevalence of each", _estimate("fractures", "rsna_loss_of_prevalence")),
     (
-        "  saying RSNA 2022's prevalence of every study",
+        "Log loss of saying RSNA 2022's prevalence of each",
         _estimate("fractures", "rsna_loss_of_rsna_prevalence"),
     ),
     ("Key slice passes through the fracture", _estimate("boxes", "key_slice_shows_fracture")),
@@ -209,7 +209,7 @@ HOW: Final = (
     "probability a level or study ranks lowest in ROC curves, and RSNA 2022's prevalence stands for it in "
     "the log loss.",
     "Intervals: percentile bootstrap over patients, 1000 samples, so that levels of one patient stay "
-    "together.",
+    "together; Wilson's, by the number of patients, for shares of 0 and 1.",
     "Levels: what was given a level's name lies on the true vertebra that most of its voxels cover, or on "
     "none where less than a third of them cover any. All seven levels are right where each is identified "
     "and lies on its own vertebra.",
