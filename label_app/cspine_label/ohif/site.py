@@ -99,6 +99,8 @@ def _viewer_config() -> dict[str, object]:
         "showCPUFallbackMessage": True,
         "showLoadingIndicator": True,
         "strictZSpacingForVolumeViewport": True,
+        # The first stroke in another plane paints; by default it would only activate that plane.
+        "activateViewportBeforeInteraction": False,
         "investigationalUseDialog": {"option": "never"},
         "defaultDataSourceName": "dicomweb",
         "dataSources": [source],

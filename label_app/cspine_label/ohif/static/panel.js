@@ -41,7 +41,7 @@ export function buildPanel(session) {
     status.textContent = session.message.text;
     status.dataset.kind = session.message.kind;
     status.role = session.message.kind === 'error' ? 'alert' : 'status';
-    retry.hidden = session.message.kind !== 'error';
+    retry.hidden = session.connected || Boolean(session.busy);
     for (const node of actions.children) node.disabled = Boolean(session.busy);
     radius.textContent = `${session.radius} mm`;
     for (const node of panel.querySelectorAll('[data-tool]')) press(node, node.dataset.tool === currentTool());

@@ -15,6 +15,7 @@ export class Session {
   radius = 4;
   overlay = true;
   busy = null;
+  connected = false;
   message = { kind: 'info', text: '' };
   #unsaved = false;
 
@@ -43,8 +44,10 @@ export class Session {
   /** Ask the server whether it is there, has our model, and what was said of this case before. */
   connect() {
     return this.#during('Connecting…', async () => {
+      this.connected = false;
       const { models } = await api.info();
       if (!models?.[this.site.model]) throw new api.ServerError(`The server has no model ${this.site.model}.`);
+      this.connected = true;
       return this.#unsaved ? 'Connected.' : this.#recall();
     });
   }
