@@ -21,7 +21,8 @@ for _name in ("dicomweb_client", "urllib3"):
 
 TRIES: Final = 3
 PAUSE_S: Final = 0.4
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = (5.0, 60.0)
+"""For a connection, and between two bytes of an answer."""
 T = TypeVar("T")
 
 

@@ -10,6 +10,9 @@ import pytest
 pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
 
 
+PUBLIC = "https://labels.example"
+
+
 @pytest.fixture(scope="module")
 def with_users(run_server, nifti_folder, tmp_path_factory):
     made: list = []
@@ -30,7 +33,7 @@ def with_users(run_server, nifti_folder, tmp_path_factory):
                     role,
                 ]
                 subprocess.run(command, input=b"correct horse battery\n", check=True, timeout=120)
-            made.extend((run_server(nifti_folder(2), "--users", str(file)), file))
+            made.extend((run_server(nifti_folder(2), "--users", str(file), "--public-url", PUBLIC), file))
         return made
 
     return serve
@@ -91,6 +94,19 @@ def test_only_an_admin_trains_and_promotes(server):
     )
     assert ask("ann").status_code == 403
     assert ask("ada").status_code == 200
+
+
+def test_behind_a_proxy_pages_of_the_public_address_are_own_pages(server):
+    ask = lambda host, origin: server.http.post(  # noqa: E731
+        "/activelearning/first",
+        json={},
+        headers={"Host": host, "Origin": origin},
+        auth=("ann", "correct horse battery"),
+    )
+    assert ask("labels.example", PUBLIC).status_code == 200
+    assert ask("localhost", PUBLIC).status_code == 200
+    assert ask("labels.example", "https://evil.example").status_code == 403
+    assert ask("evil.example", "https://evil.example").status_code == 403
 
 
 def test_passwords_are_not_kept_and_the_file_is_private(users_file):
