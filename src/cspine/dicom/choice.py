@@ -168,7 +168,8 @@ def why_not(header: Header) -> str | None:
     if is_directory(header):
         return "DICOMDIR, not an image"
     modality = text(dataset, "Modality")
-    if modality != "CT":
+    # De-identified images, as those of RSNA 2022, may lack it: then the SOP class tells.
+    if modality not in ("CT", ""):
         return f"modality {modality if re.fullmatch('[A-Z]{2,8}', modality) else 'unknown'}, not CT"
     if header.sop_class != CT_IMAGE and header.sop_class not in ENHANCED_CT:
         return "secondary captures or other objects, not CT images"

@@ -8,7 +8,7 @@ from typing import Final
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage
 from pydicom.valuerep import PersonName
 
 from cspine.dicom.headers import text
@@ -26,6 +26,7 @@ _TYPE_2: Final = (
     "ReferringPhysicianName",
 )
 _UNIQUE: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+_CT: Final = (CTImageStorage, EnhancedCTImageStorage)
 _UTF8: Final = "ISO_IR 192"
 _ESCAPE: Final = b"\x1b"
 _TEXT: Final = ("PN", "LO", "SH", "LT", "ST", "UT", "UC")
@@ -35,7 +36,8 @@ def normalise(dataset: Dataset) -> tuple[str, ...]:
     """Complete a header, in place.
 
     Text is recoded to UTF-8 (ISO_IR 192); identity attributes that are absent are added, empty; a UID that is
-    absent or no UID is replaced by one that is made from what the header says.
+    absent or no UID is replaced by one that is made from what the header says. A SOP class that only the file
+    meta information names is named in the header too, and so is the modality of CT images.
 
     Returns:
         The keywords of the UIDs that were replaced.
@@ -44,6 +46,11 @@ def normalise(dataset: Dataset) -> tuple[str, ...]:
     for keyword in _TYPE_2:
         if keyword not in dataset:
             setattr(dataset, keyword, "")
+    meta = getattr(dataset, "file_meta", Dataset())
+    if "SOPClassUID" not in dataset and "MediaStorageSOPClassUID" in meta:
+        dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+    if "Modality" not in dataset and text(dataset, "SOPClassUID") in _CT:
+        dataset.Modality = "CT"
     replaced = tuple(keyword for keyword in _UNIQUE if not UID(text(dataset, keyword)).is_valid)
     made = {keyword: _made_uid(dataset, keyword) for keyword in replaced}
     for keyword, uid in made.items():

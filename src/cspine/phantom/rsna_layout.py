@@ -31,14 +31,20 @@ from cspine.volume import Grid, Volume
 
 UID_ROOT: Final = "1.2.826.0.1.3680043."
 KEPT: Final = {
-    *("SpecificCharacterSet", "ImageType", "SOPClassUID", "SOPInstanceUID", "ContentDate", "Modality"),
-    *("PatientName", "PatientID", "SliceThickness", "StudyInstanceUID", "SeriesInstanceUID", "StudyID"),
-    *("InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient", "SamplesPerPixel"),
+    *("SOPInstanceUID", "ContentDate", "ContentTime", "PatientName", "PatientID", "SliceThickness"),
+    *(
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "SamplesPerPixel",
+    ),
     *("PhotometricInterpretation", "Rows", "Columns", "PixelSpacing", "BitsAllocated", "BitsStored"),
     *("HighBit", "PixelRepresentation", "WindowCenter", "WindowWidth", "RescaleIntercept", "RescaleSlope"),
     "PixelData",
 }
-"""What the contest left of the headers."""
+"""What the contest left of the headers: no modality, and the SOP class in the file meta information only."""
 MIN_BOX_PIXELS: Final = 3
 
 

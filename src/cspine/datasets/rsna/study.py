@@ -18,7 +18,7 @@ from cspine.datasets.rsna.masks import read_mask
 from cspine.datasets.rsna.tables import BOXES, LABELS, SliceBox, read_boxes, read_labels
 from cspine.dicom import CtSeries, read_ct
 from cspine.dicom.frames import single_frame
-from cspine.dicom.headers import quietly, read_header
+from cspine.dicom.headers import quietly, read_header, text
 from cspine.dicom.pixels import check_decodable, read_plane
 from cspine.errors import InputError
 from cspine.settings import THREADS
@@ -93,7 +93,7 @@ class RsnaStudy:
                 header = read_header(path)
             except InputError:
                 continue
-            if header is not None and (known := str(header.dataset.get("PatientID", "")).strip()):
+            if header is not None and (known := text(header.dataset, "PatientID")):
                 return known
         return self.uid
 
