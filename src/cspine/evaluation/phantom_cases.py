@@ -36,8 +36,8 @@ MIN_STEP_MM: Final = 1.0
 MAX_STEP_MM: Final = 5.0
 MARGIN_MM: Final = (12.0, 35.0)
 """Above C1 and below C7."""
-CUT: Final = 1 / 7
-"""Part of the cases whose images end inside the spine."""
+CUT_EVERY: Final = 7
+"""One case in so many shows only a part of the spine."""
 CUT_MM: Final = (5.0, 45.0)
 """How much of the spine is then missing, at either end."""
 
@@ -157,7 +157,7 @@ def case_grid(neck: Neck, scanner: Scanner, seed: int) -> Grid:
     step = float(np.clip(scanner.slice_thickness_mm, MIN_STEP_MM, MAX_STEP_MM))
     (low_x, low_y, low), (high_x, high_y, high) = neck.spine_box_lps_mm
     below, above = rng.uniform(*MARGIN_MM, 2)
-    if rng.random() < CUT:
+    if seed % CUT_EVERY == CUT_EVERY - 1:
         missing = float(rng.uniform(*CUT_MM))
         below, above = (-missing, above) if rng.random() < 0.5 else (below, -missing)
     bottom, top = low - below, high + above
