@@ -37,7 +37,7 @@ from cspine.volume import Grid, Volume
 from fracture_map.study import StudyOptions
 from fracture_map.watch.database import Database, metadata, sqlite_url, studies
 from fracture_map.watch.rules import Rules
-from fracture_map.watch.service import Watcher, WatchOptions
+from fracture_map.watch.service import Watcher, WatchOptions, watch
 from fracture_map.watch.settings import Settings, Spool, Timing
 
 FAKE = Path(__file__).parent / "programs" / "fake_analysis.py"
@@ -268,11 +268,15 @@ def running_watcher(wanted: WatchOptions) -> Iterator[Watcher]:
 @pytest.fixture
 def start_process() -> Iterator[Callable[[WatchOptions], multiprocessing.process.BaseProcess]]:
     """A function that starts a watcher as a process of its own, which may be killed."""
-    context = multiprocessing.get_context("fork")
+    # Copies of one process that has imported everything, so that they begin at once; not of this one, which by
+    # Copies of a process that has imported everything, so that they begin at once; not of this one, which may
+    # run threads of any library by now.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "fracture_map.watch.service"])
     started: list[multiprocessing.process.BaseProcess] = []
 
     def start(wanted: WatchOptions) -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=_run_for_ever, args=(wanted,))
+        process = context.Process(target=watch, args=(wanted, bool))  # bool() is False: for ever
         process.start()
         started.append(process)
         return process
@@ -281,11 +285,6 @@ def start_process() -> Iterator[Callable[[WatchOptions], multiprocessing.process
     for process in started:
         process.kill()
         process.join()
-
-
-def _run_for_ever(wanted: WatchOptions) -> None:
-    Watcher(wanted).run(lambda: False)
-    os._exit(0)
 
 
 @pytest.fixture(scope="session")

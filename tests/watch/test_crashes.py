@@ -36,7 +36,7 @@ def test_fifty_kills_over_twenty_studies_leave_each_with_exactly_one_current_res
         for study in studies[number * STUDIES // KILLS : (number + 1) * STUDIES // KILLS]:
             site.orthanc.add(*study.files)
         process = start_process(wanted)
-        time.sleep(chance.uniform(0.1, 1.5))
+        time.sleep(chance.uniform(0.05, 1.0))
         process.kill()
         process.join()
     process = start_process(wanted)

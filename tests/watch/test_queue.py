@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from fracture_map.watch import database as database_module
 from fracture_map.watch.claims import Claims
@@ -154,6 +155,13 @@ def test_the_bytes_of_a_result_leave_the_queue_once_the_pacs_has_them(queue):
     with queue.database.reading() as connection:
         held = connection.execute(database_module.objects.select()).all()
     assert [row.data for row in held] == [None, None]
+
+
+def test_the_database_itself_allows_one_current_result_of_a_study_only(queue):
+    study = queue.finish()
+    one = {"study_id": study, "content": "", "exit_code": 0, "outcome": "", "report": b""}
+    with pytest.raises(IntegrityError), queue.database.transaction() as connection:
+        connection.execute(database_module.results.insert().values(state="current", **one))
 
 
 def test_an_old_report_leaves_the_queue_for_it_is_in_the_pacs(queue):

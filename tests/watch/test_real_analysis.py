@@ -27,7 +27,7 @@ SEED = 7
 def neck(tmp_path_factory) -> tuple[Path, ...]:
     """The images of a small synthetic neck."""
     found = sample_neck(SEED, PROFILE)
-    shape, spacing = (100, 120, 120), np.diag([1.3, 1.4, 2.0])[:, ::-1]
+    shape, spacing = (64, 72, 72), np.diag([2.0, 2.2, 3.2])[:, ::-1]
     affine = np.eye(4)
     affine[:3, :3] = spacing
     affine[:3, 3] = found.spine_box_lps_mm.mean(0) - spacing @ ((np.array(shape) - 1) / 2)
@@ -56,10 +56,10 @@ def test_a_neck_sent_in_pieces_to_a_watcher_that_is_killed_gets_one_report_and_o
     wanted = with_settings(site.options(), incomplete_after_s=3600.0)
     wanted = replace(wanted, study=replace(wanted.study, command=CHILD, device="cpu", timeout_s=300.0))
     process = start_process(wanted)
-    c_store(site.orthanc, [*neck[:40], *neck[60:]])  # the middle is still on its way
+    c_store(site.orthanc, [*neck[:25], *neck[40:]])  # the middle is still on its way
     site.wait_until(lambda: site.states(wanted).get(uid) == "incomplete", 300)
     assert not site.orthanc.reports(uid)
-    c_store(site.orthanc, neck[40:60])
+    c_store(site.orthanc, neck[25:40])
     site.wait_until(lambda: site.is_claimed(wanted, uid), 300)
     process.kill()
     process.join()

@@ -66,7 +66,7 @@ def _address(text: str) -> tuple[str, int]:
 def _watch(options: argparse.Namespace, study: StudyOptions) -> int:
     with extra_needed("serve"):
         from fracture_map.supervise import signals_noted
-        from fracture_map.watch.service import Watcher, WatchOptions
+        from fracture_map.watch.service import WatchOptions, watch
         from fracture_map.watch.settings import read_settings
 
     wanted = WatchOptions(
@@ -80,5 +80,5 @@ def _watch(options: argparse.Namespace, study: StudyOptions) -> int:
         listen=options.listen,
     )
     with signals_noted() as stop:
-        Watcher(wanted).run(lambda: stop.signal is not None)
+        watch(wanted, lambda: stop.signal is not None)
     return 0

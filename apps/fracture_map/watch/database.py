@@ -15,6 +15,7 @@ from sqlalchemy import (
     Engine,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -38,6 +39,7 @@ from sqlalchemy.exc import (
 )
 
 from cspine.errors import OutputError, UsageError
+from fracture_map.watch.states import ResultState
 
 _BUSY_S: Final = 30
 _READING: Final[dict[str, Any]] = {"reading": True}
@@ -74,6 +76,9 @@ results = Table(
     Column("waiting_since", Float),  # for a reader: since this or the open result before it was stored
     Column("closed_at", Float),  # when a reader closed it in the worklist
 )
+for _state in (ResultState.STORING, ResultState.CURRENT):
+    _only = results.c.state == _state.value
+    Index(f"one_{_state}", results.c.study_id, unique=True, sqlite_where=_only, postgresql_where=_only)
 objects = Table(
     "result_object",
     metadata,

@@ -59,6 +59,15 @@ class WatchOptions:
     listen: tuple[str, int] = ("127.0.0.1", 8080)
 
 
+def watch(options: WatchOptions, stopped: Callable[[], bool]) -> None:
+    """Watch until `stopped` says so.
+
+    Raises:
+        CspineError: something that it needs is not there.
+    """
+    Watcher(options).run(stopped)
+
+
 class Watcher:
     """A running watcher.
 
