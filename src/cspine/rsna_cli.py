@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--folds", type=int, default=5, help="how many (default 5)")
     parser.add_argument("--fold", type=int, action="append", help="train only this one; may be repeated")
     parser.add_argument("--prepare-only", action="store_true", help="make the samples and stop")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make the samples (2 GB each)")
     parser.add_argument("--seed", type=int, default=0, help="of the folds and of everything random")
     parser.add_argument("--steps", type=int, help="optimizer steps of each network at most")
     parser.add_argument("--minutes", type=float, help="minutes of each network at most")
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> list[str]:
     from cspine.training.rsna_run import RsnaRun, Settings
 
     settings = Settings(options.models, options.profile, options.folds, options.seed, options.device)
-    made = RsnaRun.prepare(options.data, options.output, settings)
+    made = RsnaRun.prepare(options.data, options.output, settings, options.workers)
     lines = made.summary()
     if options.prepare_only:
         return lines

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cspine.datasets.rsna.folds import Split
-from cspine.datasets.rsna.prepare import CROPS, FOLDER_OF, Labels, Plan, Prepared
+from cspine.datasets.rsna.records import Labels, Plan, Prepared
 from cspine.datasets.rsna.spines import SpineSpec
+from cspine.datasets.rsna.study_samples import CROPS, FOLDER_OF
 from cspine.datasets.rsna.writing import write_json
 from cspine.errors import InputError, OutputError, UsageError
 from cspine.evaluation.command import METRICS

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cspine.datasets.rsna.folds import split
-from cspine.datasets.rsna.prepare import REPORT, Preparation, Prepared
+from cspine.datasets.rsna.prepare import REPORT, Preparation
+from cspine.datasets.rsna.records import Prepared
 from cspine.datasets.rsna.study import RsnaData
 from cspine.datasets.rsna.teacher import Teacher
 from cspine.datasets.rsna.writing import write_json
@@ -73,8 +74,14 @@ class RsnaRun:
     fold_of: Mapping[str, int]
 
     @classmethod
-    def prepare(cls, data: Path, output: Path, settings: Settings) -> RsnaRun:
+    def prepare(cls, data: Path, output: Path, settings: Settings, workers: int = 1) -> RsnaRun:
         """Make the samples that are not there yet.
+
+        Args:
+            data: the downloaded folder.
+            output: folder of the run.
+            settings: what defines it.
+            workers: processes that share the studies.
 
         Raises:
             InputError: the data cannot be used.
@@ -86,7 +93,7 @@ class RsnaRun:
         plan = settings.wanted.plan(folds=settings.folds, seed=settings.seed)
         teacher = Teacher(settings.models, settings.device)
         preparation = Preparation(opened, output, plan, teacher)
-        return cls(data, output, settings, preparation.run(), preparation.fold_of)
+        return cls(data, output, settings, preparation.run(workers), preparation.fold_of)
 
     def summary(self) -> list[str]:
         """What was made, for the terminal."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from cspine.datasets.rsna.boxes import VoxelBox
 from cspine.datasets.rsna.masks import read_mask
 from cspine.datasets.rsna.study import DEFECTIVE, RsnaData
 from cspine.datasets.rsna.tables import read_boxes, read_labels
+from cspine.dicom import build_report, build_segmentation, to_bytes, verify_report, verify_segmentation
 from cspine.errors import InputError
+from cspine.findings import FractureScores, LevelScore, ModelVersion, OperatingPoint
+from cspine.pipeline import assess
 
 COLUMNS = "StudyInstanceUID,patient_overall,C1,C2,C3,C4,C5,C6,C7"
 ALL = (101, 102, 103, 104, 105, 106)
@@ -43,13 +47,27 @@ def test_the_layout_has_the_quirks_of_the_real_one(small):
     last = dcmread(images[103].with_name(f"{small.written[103].grid.shape[0]}.dcm")).ImagePositionPatient[2]
     assert first > dcmread(images[101].with_name("2.dcm")).ImagePositionPatient[2]
     assert reversed_ < last
-    assert "ConvolutionKernel" not in dcmread(images[101])
+    for absent in ("SOPClassUID", "Modality", "ImageType", "ConvolutionKernel", "FrameOfReferenceUID"):
+        assert absent not in dcmread(images[101])
     import nibabel
 
     mask = nibabel.load(small.root / "segmentations" / f"{small.written[101].uid}.nii")
     assert nibabel.aff2axcodes(mask.affine) != ("L", "P", "S")
     assert mask.shape != small.written[101].grid.shape
     assert set(np.unique(np.asarray(mask.dataobj))) == {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+
+
+def test_headers_that_say_neither_modality_nor_sop_class_are_enough_to_write_results(small, as_mask):
+    series = small.study(101).read().series
+    volume, labels, _ = small.truth(101)
+    mask = as_mask(volume, labels)
+    scores = {v: LevelScore(0.2, tuple(mask.center_lps_mm(v).tolist())) for v in CERVICAL}
+    found = assess(series.volume, mask, FractureScores(scores, 0.2), OperatingPoint())
+    models = (ModelVersion("network", "1", "0" * 64),)
+    found = replace(found, study_uid=series.study_uid, series_uid=series.series_uid, models=models)
+    segmentation = build_segmentation(series, mask, found)
+    verify_segmentation(to_bytes(segmentation), series, mask)
+    verify_report(to_bytes(build_report(series, found, segmentation)), found)
 
 
 @pytest.mark.parametrize("number", [101, 103])

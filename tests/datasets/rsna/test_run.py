@@ -14,7 +14,7 @@ import torch
 
 from cspine import cli
 from cspine.datasets.rsna.folds import deal, split
-from cspine.datasets.rsna.prepare import Labels, Prepared
+from cspine.datasets.rsna.records import Labels, Prepared
 from cspine.errors import InputError, ModelError, UsageError
 from cspine.evaluation.rsna_cases import fracture_boxes, rsna_set
 from cspine.models.bundle import build_network, load_bundle, read_json
@@ -107,6 +107,7 @@ def seed_and_fold(small) -> tuple[int, int]:
     raise AssertionError("no seed deals the six studies as the test needs it")
 
 
+@pytest.mark.timeout(900)  # three trainings and the whole method
 def test_one_command_leads_from_the_layout_to_trained_and_measured_bundles(
     masked, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):

@@ -16,90 +16,33 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cspine.anatomy import THORACIC
-from cspine.crops import CropSpec
-from cspine.datasets.crop_samples import save_crops
-from cspine.datasets.phantom_spines import Sample, without_cervical
-from cspine.datasets.rsna.crops import Truth, labelled_crops
 from cspine.datasets.rsna.folds import FILE as FOLDS
 from cspine.datasets.rsna.folds import deal, read_folds, write_folds
-from cspine.datasets.rsna.spines import SpineSpec, spine_sample
-from cspine.datasets.rsna.study import RsnaCt, RsnaData, RsnaStudy
-from cspine.datasets.rsna.teacher import Teacher, doubts
-from cspine.datasets.rsna.writing import write_json, write_whole
-from cspine.errors import InputError, NoUsableSeriesError, UsageError
-from cspine.settings import LOCALIZATION, SEGMENTATION
-from cspine.volume import SpineMask, Visibility
+from cspine.datasets.rsna.records import Labels, Plan, Prepared, read_record
+from cspine.datasets.rsna.study import RsnaData, RsnaStudy
+from cspine.datasets.rsna.study_samples import StudySamples
+from cspine.datasets.rsna.teacher import Teacher
+from cspine.datasets.rsna.writing import write_json
+from cspine.errors import CspineError, InputError, UsageError
+from cspine.settings import THREADS
 
 log = logging.getLogger(__name__)
 
 RUN: Final = "run.json"
 REPORT: Final = "report.json"
 STUDIES: Final = "studies"
-CROPS: Final = "crops"
-FOLDER_OF: Final = {LOCALIZATION: "localization", SEGMENTATION: "segmentation"}
-
-
-class Labels(StrEnum):
-    """Where the vertebrae of a prepared study come from."""
-
-    MASK = "mask"
-    PSEUDO = "pseudo"
-    NONE = "none"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What became of one study.
-
-    Attributes:
-        uid: Study Instance UID.
-        labels: where its vertebrae come from; without any there are no samples.
-        reason: why there are none; None where there are.
-        levels: names of the levels that crops were cut of.
-        unreadable: names of the files that were left out.
-        lost_boxes: boxes around fractures in images that are not in the series.
-        unlocated: fractured levels that no box shows.
-    """
-
-    uid: str
-    labels: Labels
-    reason: str | None = None
-    levels: tuple[str, ...] = ()
-    unreadable: tuple[str, ...] = ()
-    lost_boxes: int = 0
-    unlocated: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that defines a prepared folder.
-
-    Attributes:
-        localization, segmentation: samples of the two networks of the spine.
-        crop: of the classifier.
-        folds: how many.
-        seed: of the folds and of the errors put into the crops.
-    """
-
-    localization: SpineSpec
-    segmentation: SpineSpec
-    crop: CropSpec
-    folds: int = 5
-    seed: int = 0
 
 
 class Preparation:
-    """Prepares studies, one after the other, into a folder.
+    """Prepares studies into a folder.
 
     Args:
         data: the studies.
@@ -123,23 +66,47 @@ class Preparation:
         """The fold of each study."""
         return read_folds(self.folder / FOLDS)
 
-    def run(self) -> tuple[Prepared, ...]:
+    def run(self, workers: int = 1) -> tuple[Prepared, ...]:
         """Prepare every study that is not there yet; writes the report.
+
+        Args:
+            workers: processes that share the studies; each needs about 2 GB of memory.
 
         Raises:
             OutputError: the disk is full; the same call goes on from there.
+            CspineError: a worker was killed.
         """
-        found = []
-        for number, study in enumerate(self._data.studies, start=1):
-            record = self.folder / STUDIES / f"{study.uid}.json"
-            if not record.exists():
-                started = time.monotonic()
-                write_json(record, asdict(self._prepare(study)))
-                took = time.monotonic() - started
-                log.info("study %d of %d prepared in %.1f s", number, len(self._data.studies), took)
-            found.append(read_record(record))
+        started, left = time.monotonic(), [s for s in self._data.studies if not self._record(s).exists()]
+        for done, study in enumerate(self._prepare(left, workers), start=1):
+            write_json(self.folder / STUDIES / f"{study.uid}.json", asdict(study))
+            took = (time.monotonic() - started) / done
+            log.info("study %d of %d prepared, %.1f s each", done, len(left), took)
+        found = tuple(read_record(self._record(study)) for study in self._data.studies)
         write_json(self.folder / REPORT, self._report(found))
-        return tuple(found)
+        return found
+
+    def _prepare(self, studies: Sequence[RsnaStudy], workers: int) -> Iterator[Prepared]:
+        """Write the samples of the studies; what became of each comes as soon as they are there."""
+        if workers <= 1 or len(studies) < 2:
+            alone = StudySamples(self.folder, self._plan, self._teacher, THREADS)
+            yield from map(alone.prepare, studies)
+            return
+        start = (self.folder, self._plan, self._teacher.root, self._teacher.device)
+        with ProcessPoolExecutor(
+            workers, get_context("spawn"), initializer=_start_worker, initargs=start
+        ) as pool:
+            try:
+                yield from pool.map(_work, studies)
+            except BrokenProcessPool as error:
+                raise CspineError(
+                    "A process that makes samples was killed, perhaps for want of memory: start again with "
+                    "fewer --workers."
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _record(self, study: RsnaStudy) -> Path:
+        return self.folder / STUDIES / f"{study.uid}.json"
 
     def _claim(self) -> None:
         wanted = json.loads(json.dumps(asdict(self._plan) | self._identity()))
@@ -165,57 +132,6 @@ class Preparation:
         teacher = {model.name: model.sha256 for model in self._teacher.models}
         return {"data": {"studies": studies, "masks": masks, "boxes": boxes}, "teacher": teacher}
 
-    def _prepare(self, study: RsnaStudy) -> Prepared:
-        try:
-            ct = study.read()
-        except (InputError, NoUsableSeriesError) as error:
-            return Prepared(study.uid, Labels.NONE, str(error))
-        labels, mask, doubt = self._vertebrae(ct)
-        if mask is None:
-            return Prepared(study.uid, Labels.NONE, doubt, (), ct.unreadable, ct.lost_boxes)
-        kind = Labels.PSEUDO if ct.labels is None else Labels.MASK
-        rng = np.random.default_rng([self._plan.seed, *study.uid.encode()])
-        self._write_spines(study.uid, ct, labels, rng)
-        truth = Truth(study.fractured, ct.boxes)
-        crops = labelled_crops(ct.series.volume, mask, truth, self._plan.crop, rng)
-        (self.folder / CROPS).mkdir(exist_ok=True)
-        save_crops(crops, self.folder / CROPS / f"{study.uid}.npz")
-        return Prepared(
-            study.uid,
-            kind,
-            levels=tuple(str(crop.level) for crop in crops),
-            unreadable=ct.unreadable,
-            lost_boxes=ct.lost_boxes,
-            unlocated=sum(not crop.located for crop in crops),
-        )
-
-    def _vertebrae(self, ct: RsnaCt) -> tuple[NDArray[np.uint8], SpineMask | None, str | None]:
-        """Labels on the CT's grid and the cervical ones as a mask, or why there is none."""
-        volume = ct.series.volume
-        if ct.labels is not None:
-            cervical = np.where(ct.labels < THORACIC, ct.labels, np.uint8(0))
-            mask = SpineMask.from_labels(volume.grid, cervical)
-            if all(found.visibility is Visibility.ABSENT for found in mask.levels):
-                return ct.labels, None, "The mask shows no cervical vertebra."
-            return ct.labels, mask, None
-        mask = self._teacher.segment(volume)
-        doubt = doubts(mask)
-        if doubt is not None:
-            return mask.labels, None, f"No mask, and the networks' own is not believed: {doubt}."
-        return mask.labels, mask, None
-
-    def _write_spines(
-        self, uid: str, ct: RsnaCt, labels: NDArray[np.uint8], rng: np.random.Generator
-    ) -> None:
-        specs = {LOCALIZATION: self._plan.localization, SEGMENTATION: self._plan.segmentation}
-        for bundle, spec in specs.items():
-            folder, true = self.folder / FOLDER_OF[bundle], ct.labels is not None
-            sample = spine_sample(ct.series.volume, labels, spec, self._teacher, true=true)
-            _save(folder / f"{uid}.npy", sample)
-            if spec.empty(rng):
-                low_end = bool(rng.random() < 0.5)
-                _save(folder / f"{uid}-empty.npy", without_cervical(sample, rng, low_end=low_end))
-
     def _report(self, found: Sequence[Prepared]) -> Mapping[str, Any]:
         kinds = {str(kind): sum(study.labels is kind for study in found) for kind in Labels}
         return {
@@ -231,25 +147,16 @@ class Preparation:
         }
 
 
-def _save(path: Path, sample: Sample) -> None:
-    write_whole(path, lambda file: np.save(file, sample))
+_WORKER: list[StudySamples] = []
+"""Of a worker process: its own, with networks of its own."""
 
 
-def read_record(path: Path) -> Prepared:
-    """Read what became of a study.
+def _start_worker(folder: Path, plan: Plan, models: Path, device: str) -> None:
+    import torch
 
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        return Prepared(
-            **content
-            | {
-                "labels": Labels(content["labels"]),
-                "levels": tuple(content["levels"]),
-                "unreadable": tuple(content["unreadable"]),
-            }
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{path}' cannot be read: remove it to have the study prepared again.") from error
+    torch.set_num_threads(1)
+    _WORKER.append(StudySamples(folder, plan, Teacher(models, device), threads=1))
+
+
+def _work(study: RsnaStudy) -> Prepared:
+    return _WORKER[0].prepare(study)

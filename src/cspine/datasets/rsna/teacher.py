@@ -52,6 +52,7 @@ class Teacher:
         from cspine.models.inference import channels_last
         from cspine.models.segmenter import SpineSegmenter
 
+        self.root, self.device = root, device
         finder, namer = load_bundle(root, LOCALIZATION), load_bundle(root, SEGMENTATION)
         on = pick_device(device)
         self._segmenter = SpineSegmenter(finder, namer, device=on)
