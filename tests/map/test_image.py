@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,7 +110,7 @@ def neck(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def mutate_config(tmp_path) -> Callable[[], Path]:
+def image_config(tmp_path) -> Callable[[], Path]:
     """A function that writes the configuration of the image."""
 
     def write() -> Path:
@@ -233,13 +234,13 @@ def test_info_finds_every_bundle_and_decoder(container, tmp_path):
     assert all(found["codecs"].values())
 
 
-def test_the_image_passes_the_checklist(mutate_config):
+def test_the_image_passes_the_checklist(image_config):
     if docker_runs():
         pytest.skip("with docker, check the archive that `docker save` writes")
     folder = podman("image", "mount", str(IMAGE)).strip()
     try:
         done = subprocess.run(
-            ["fracture-map", "map-check", folder, "--config", str(mutate_config())],
+            [sys.executable, "-m", "fracture_map", "map-check", folder, "--config", str(image_config())],
             capture_output=True,
             text=True,
             check=False,
