@@ -268,7 +268,6 @@ def running_watcher(wanted: WatchOptions) -> Iterator[Watcher]:
 @pytest.fixture
 def start_process() -> Iterator[Callable[[WatchOptions], multiprocessing.process.BaseProcess]]:
     """A function that starts a watcher as a process of its own, which may be killed."""
-    # Copies of one process that has imported everything, so that they begin at once; not of this one, which by
     # Copies of a process that has imported everything, so that they begin at once; not of this one, which may
     # run threads of any library by now.
     context = multiprocessing.get_context("forkserver")

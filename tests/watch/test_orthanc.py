@@ -203,6 +203,20 @@ def test_the_audit_log_and_the_metrics_hold_nothing_of_the_patient(site):
         assert secret not in audit + metrics
 
 
+def test_a_reader_takes_the_study_from_the_worklist_and_closes_it(site):
+    study = site.make_study(16)
+    wanted = site.options()
+    site.orthanc.add(*study.files)
+    with site.running(wanted) as watcher:
+        site.wait_for(wanted, study, "done")
+        with httpx.Client(base_url=f"http://127.0.0.1:{watcher.port}", trust_env=False) as client:
+            (listed,) = client.get("/worklist").json()
+            assert listed["study_uid"] == study.uid
+            assert (listed["probability"], listed["overdue"]) == (0.25, False)
+            assert client.post(f"/worklist/{listed['id']}/close").json() == {"done": True}
+            assert client.get("/worklist").json() == []
+
+
 def test_rules_leave_out_what_they_do_not_want(site, with_settings):
     study = site.make_study(14)
     wanted = with_settings(site.options(), rules={"body_parts": ("HEAD",)})
