@@ -85,9 +85,8 @@ def _announce(options: argparse.Namespace, *, is_pacs: bool, with_users: bool) -
     address = f"http://{host}:{options.port}"
     print(f"Studies:   {options.studies}")
     print(f"3D Slicer: {address}   (module MONAI Label, 'MONAI Label server')")
-    print(
-        f"OHIF:      {address}/ohif/" if is_pacs else "OHIF:      needs a PACS: STUDIES=http://.../dicom-web"
-    )
+    ohif = f"{address}/ohif/next   (all studies: {address}/ohif/)"
+    print(f"OHIF:      {ohif if is_pacs else 'needs a PACS: STUDIES=http://.../dicom-web'}")
     print(f"Login:     {'name and password' if with_users else 'none'}", flush=True)
 
 
@@ -103,8 +102,9 @@ def add_user(options: argparse.Namespace) -> None:
 
 def export_crops(options: argparse.Namespace) -> None:
     """Write what people said of fractures as samples of the classifier's training."""
-    from cspine_label.desk import Desk, Setup
+    from cspine_label.desk import Desk
     from cspine_label.export import export
+    from cspine_label.setup import Setup
 
     desk = Desk(Setup.of(options.studies, _conf(options)))
     print(f"{export(desk, options.output)} cases were written to '{options.output}'.")
