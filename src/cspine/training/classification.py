@@ -14,8 +14,7 @@ features in minutes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation
 from cspine.datasets.crop_batches import PlaneBatches, VertebraBatches, Views, WindowPlan
 from cspine.datasets.crop_samples import CropFolder, CropStudies
-from cspine.datasets.phantom_crops import CropRecipe, filling
+from cspine.datasets.phantom_crops import CropRecipe, fill_folder, filling
 from cspine.device import pick_device
 from cspine.errors import UsageError
 from cspine.models.bundle import build_network
@@ -103,7 +102,7 @@ class Recipe:
         return {name: value for name, value in asdict(self).items() if name not in plans}
 
     def crops(self, spec: CropSpec, necks: int) -> dict[str, CropRecipe]:
-        """Folders of crops by name, in the order in which they are filled; no two share a seed.
+        """Folders of crops by name; no two share a seed.
 
         Args:
             spec: of the crops.
@@ -138,7 +137,7 @@ def train(bundle: str | Path, data: str, output: str | Path, recipe: Recipe, dev
 
     Args:
         bundle: its folder.
-        data: "phantom:COUNT", the necks to train on, which are made while training goes on (on a GPU there);
+        data: "phantom:COUNT", at most so many necks, made while training goes on (on a GPU there);
             or "crops:FOLDER" with folders "training" and "calibration" of `cspine.datasets.crop_samples`.
         output: folder for made crops (several GB) and checkpoints; a run that was stopped goes on from there.
         recipe: what to do.
@@ -152,29 +151,22 @@ def train(bundle: str | Path, data: str, output: str | Path, recipe: Recipe, dev
     made = Path(output) / "crops"
     run = Run(Path(bundle), Path(output), Path(folder) if kind == "crops" else made, pick_device(device))
     spec = read_crop_spec(run.bundle)
-    with _samples(data, recipe, run, spec):
+    needed = {} if kind == "crops" else recipe.crops(spec, phantom_count(data))
+    if not needed:
+        _require_crops(run.crops)
+    with filling([(run.crops / TRAINING, needed[TRAINING])] if needed else [], run.device):
         network, steps = train_network(spec, recipe, run, CropFolder(run.crops / TRAINING))
-        trained_on = {"data": data, "first_seed": recipe.seed + TRAINING_SEED, "steps": steps}
-        export_weights(network.state_dict(), run.bundle, training=trained_on)
-        if kind != "crops":
-            CropFolder(run.crops / CALIBRATION).wait_for(recipe.calibration_necks)
+    trained_on = {"data": data, "first_seed": recipe.seed + TRAINING_SEED, "steps": steps}
+    export_weights(network.state_dict(), run.bundle, training=trained_on)
+    if needed:
+        fill_folder(run.crops / CALIBRATION, needed[CALIBRATION], run.device)
     calibrate(run.bundle, run.crops / CALIBRATION, run.device)
 
 
-@contextmanager
-def _samples(data: str, recipe: Recipe, run: Run, spec: CropSpec) -> Iterator[None]:
-    """Make phantoms meanwhile, or check that the crops are there."""
-    if not data.startswith("crops:"):
-        jobs = recipe.crops(spec, phantom_count(data))
-        with filling([(run.crops / name, crops) for name, crops in jobs.items()], run.device):
-            yield
-        return
+def _require_crops(folder: Path) -> None:
     for name in (TRAINING, CALIBRATION):
-        if not CropFolder(run.crops / name).refresh():
-            raise UsageError(
-                f"'{run.crops}' has no crops in '{name}': make them first, or use phantom:COUNT."
-            )
-    yield
+        if not CropFolder(folder / name).refresh():
+            raise UsageError(f"'{folder}' has no crops in '{name}': make them first, or use phantom:COUNT.")
 
 
 class _Vertebrae(nn.Module):
