@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,7 +159,11 @@ def write_metrics(metrics: Mapping[str, Any], output: Path) -> None:
         part.write_bytes(draw_report(metrics))
         part.replace(output / REPORT)
     except OSError as error:
-        raise OutputError(f"'{output / REPORT}' cannot be written ({error.strerror}).") from error
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(
+            f"'{output / REPORT}' cannot be written ({error.strerror}): make room or name another folder."
+        ) from error
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
