@@ -11,7 +11,14 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Redire
 from starlette.routing import BaseRoute, Route
 
 from cspine_label.ohif.proxy import DicomwebProxy
-from cspine_label.ohif.site import PANEL_FOLDER, OhifSite, app_config, content_security_policy, panel_settings
+from cspine_label.ohif.site import (
+    PANEL_FOLDER,
+    WORKER_POLICY,
+    OhifSite,
+    app_config,
+    content_security_policy,
+    panel_settings,
+)
 
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _ASK_AGAIN: Final = {"Cache-Control": "no-cache"}
@@ -63,7 +70,8 @@ class _Viewer:
         path: str = request.path_params["path"]
         asset = _inside(self._site.build, path)
         if asset is not None or Path(path).suffix:
-            return _file(asset, self._headers)
+            policy = {"Content-Security-Policy": WORKER_POLICY} if Path(path).suffix == ".js" else {}
+            return _file(asset, {**self._headers, **policy})
         return _file(self._site.build / "index.html", {**self._headers, **_ASK_AGAIN})
 
     def _script(self, text: str) -> Response:

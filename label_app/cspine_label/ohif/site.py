@@ -16,6 +16,9 @@ from cspine.dicom.segmentation import LEVEL_RGB
 from cspine.errors import UsageError
 
 PANEL_FOLDER: Final = Path(__file__).parent / "static"
+WORKER_POLICY: Final = "default-src 'self'; script-src 'self' 'unsafe-eval' 'wasm-unsafe-eval'"
+"""For the build's scripts, where a policy counts only in workers: its JPEG decoders make functions from text
+there, away from the page."""
 _INLINE_SCRIPT: Final = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".venv-label" / "bin" / "python"
 VIEWER_ALONE = Path(__file__).parent / "programs" / "viewer_alone.py"
-START_S = 120.0
+START_S = 240.0
 PAGE_MS = 240_000
 BROWSER_FLAGS = (
     "--no-sandbox",

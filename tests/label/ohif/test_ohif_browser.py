@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEGLSLossless
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.dicom.codes import DECISION, VERTEBRA, VERTEBRA_OF
 from cspine.dicom.segmentation import LEVEL_RGB
 from cspine.findings import Decision
+from cspine.phantom.dicom_attributes import StudyOptions
+from cspine.phantom.dicom_study import write_study
 from cspine.volume import Grid
 
 pytestmark = pytest.mark.timeout(1200)
@@ -42,6 +45,10 @@ STYLES = """async () => {
   const color = segment => service.getSegmentColor(viewport, 'cspine', segment.segmentIndex);
   return segments.map(segment => [segment.label, color(segment).slice(0, 3)]);
 }"""
+RANGE_HU = """() => {
+  const values = window.cornerstone.cache.getVolumes()[0].voxelManager.getCompleteScalarDataArray();
+  return values.reduce(([low, high], hu) => [Math.min(low, hu), Math.max(high, hu)], [Infinity, -Infinity]);
+}"""
 CENTER_ON_PAGE = """async value => {
   const viewer = await import('/ohif/cspine/viewer.js');
   const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport('mpr-axial');
@@ -65,6 +72,7 @@ class Visit:
 
     connected: str = ""
     styles: dict[str, list[int]] = field(default_factory=dict)
+    range_hu: list[int] = field(default_factory=list)
     unreachable: str = ""
     stray: str = ""
     segmented: str = ""
@@ -88,12 +96,13 @@ def visits() -> list[Visit]:
 
 
 @pytest.fixture
-def visit(visits, request, write_dicom, tmp_path) -> Visit:
+def visit(visits, request, neck, tmp_path) -> Visit:
     """The visit, made once for all tests here."""
     if not visits:
         server, orthanc, page = map(request.getfixturevalue, ("pacs_server", "orthanc", "page"))
         for seed in (21, 22):
-            orthanc.send(write_dicom(tmp_path / str(seed), seed))
+            options = StudyOptions(patient_id=f"OHIF-{seed}", seed=seed, transfer_syntax=JPEGLSLossless)
+            orthanc.send(write_study(neck.volume, tmp_path / str(seed), options))
         visits.append(Annotator(page, server, orthanc).work())
     return visits[0]
 
@@ -149,6 +158,7 @@ class Annotator:
         self.page.click("#cspine-run")
         self.seen.segmented = self.status("Segmented")
         self.seen.before = self.drawn()
+        self.seen.range_hu = self.page.evaluate(RANGE_HU)
 
     def paint(self) -> None:
         for _ in range(3):
@@ -247,6 +257,10 @@ def test_one_address_opens_a_case_and_connects_without_typing(visit):
 
 def test_levels_have_their_names_and_the_colours_of_the_dicom_segmentation(visit):
     assert visit.styles == {level.name: list(LEVEL_RGB[level]) for level in CERVICAL}
+
+
+def test_compressed_images_are_decoded_under_the_content_security_policy(visit, neck):
+    assert visit.range_hu == [int(neck.volume.hu.min()), int(neck.volume.hu.max())]
 
 
 def test_the_viewer_asks_nobody_but_this_server(visit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.timeout(600)
@@ -49,6 +51,14 @@ def test_pages_may_run_scripts_of_this_server_only(viewer):
     assert "'unsafe-eval'" not in policy["script-src"]
     assert policy["script-src"].count("'sha256-") == 2
     assert policy["connect-src"] == "'self' data: blob:"
+
+
+def test_only_workers_may_make_functions_from_text(viewer):
+    script = re.search(r'src="(/ohif/app\.bundle[^"]+)"', viewer.get("/ohif/").text)
+    assert script is not None
+    assert "'unsafe-eval'" in viewer.get(script[1]).headers["content-security-policy"]
+    for page in ("/ohif/next", "/ohif/viewer", "/ohif/index.html"):
+        assert "'unsafe-eval'" not in viewer.get(page).headers["content-security-policy"], page
 
 
 def test_the_viewer_is_told_this_server_and_no_other_address(viewer):
