@@ -11,8 +11,9 @@ from typing import Any  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 
 from cspine_label import tasks  # noqa: E402
-from cspine_label.desk import Desk, Setup  # noqa: E402
+from cspine_label.desk import Desk  # noqa: E402
 from cspine_label.levels import LABELS  # noqa: E402
+from cspine_label.setup import Setup  # noqa: E402
 
 
 class CspineLabelApp(MONAILabelApp):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cspine.anatomy import CERVICAL
 from cspine.errors import UsageError
-from cspine.settings import CLASSIFICATION, SEGMENTATION, models_dir
+from cspine.settings import CLASSIFICATION, SEGMENTATION
 from cspine.volume import SpineMask, Visibility
-from cspine_label.cases import FINAL, CaseImage, Images
+from cspine_label.cases import FINAL, ORIGINAL, CaseImage, Images
 from cspine_label.errors import PacsError, UnknownNameError
 from cspine_label.folder_images import FolderImages
 from cspine_label.fractures import Annotations, as_json
@@ -21,14 +20,15 @@ from cspine_label.history import History
 from cspine_label.images import write_image
 from cspine_label.inference import Inference
 from cspine_label.labels import LabelFolder, LabelRecord
-from cspine_label.leases import LEASE_S, Leases
+from cspine_label.leases import Leases
 from cspine_label.levels import LABELS
 from cspine_label.outbox import Upload
-from cspine_label.pacs import Login, Pacs
+from cspine_label.pacs import Pacs
 from cspine_label.pacs_images import PacsImages
 from cspine_label.ranking import Ranking
 from cspine_label.saving import Saving
 from cspine_label.scores import dice_by_level, mean_dice, sanity
+from cspine_label.setup import Setup
 from cspine_label.shelf import Shelf
 from cspine_label.strategies import RANKED, check_strategy, choose
 from cspine_label.training import Training
@@ -38,53 +38,6 @@ log = logging.getLogger(__name__)
 
 MODELS: Final = (SEGMENTATION, CLASSIFICATION)
 """What annotators may run: the localization network is a part of the first."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a server is set up.
-
-    Attributes:
-        studies: a folder, or the address of a PACS (http://.../dicom-web).
-        workspace: folder for what the server itself keeps.
-        bundles: folder of the released bundles.
-        device: "auto", "cpu" or "cuda".
-        login: of the PACS.
-        lease_s: how long a case stays with an annotator.
-    """
-
-    studies: str
-    workspace: Path
-    bundles: Path
-    device: str = "auto"
-    login: Login | None = None
-    lease_s: float = LEASE_S
-
-    @classmethod
-    def of(cls, studies: str, conf: Mapping[str, Any]) -> Setup:
-        """From what MONAI Label hands to an app."""
-        login = Login(str(conf["user"]), str(conf["password"])) if conf.get("user") else None
-        return cls(
-            studies=studies.rstrip("/") if studies.startswith("http") else studies,
-            workspace=Path(conf.get("workspace") or default_workspace(studies)),
-            bundles=Path(conf.get("bundles") or models_dir()),
-            device=str(conf.get("device") or "auto"),
-            login=login,
-            lease_s=float(conf.get("lease_s") or LEASE_S),
-        )
-
-    @property
-    def is_pacs(self) -> bool:
-        """Whether the studies lie in a PACS."""
-        return self.studies.startswith(("http://", "https://"))
-
-
-def default_workspace(studies: str) -> Path:
-    """Beside the images, or for a PACS in the user's own data folder."""
-    if studies.startswith(("http://", "https://")):
-        name = hashlib.sha256(studies.rstrip("/").encode()).hexdigest()[:12]
-        return Path.home() / ".local" / "share" / "cspine-label" / name
-    return Path(studies) / ".cspine-label"
 
 
 class Desk:
@@ -274,7 +227,9 @@ class Desk:
         if method == "sanity":
             found = sanity(final)
             return {"score": found.score, "remarks": list(found.remarks)}
-        by_level = dice_by_level(self.inference.segment(image), final)
+        if not self.labels.record(case_id, ORIGINAL):
+            return {"score": None, "levels": {}}
+        by_level = dice_by_level(self.labels.mask(case_id, ORIGINAL, image.volume.grid), final)
         return {"score": mean_dice(by_level), "levels": {str(v): value for v, value in by_level.items()}}
 
     def _doubt(self, case_id: str) -> Doubt:

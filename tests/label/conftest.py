@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,7 @@ def _client_file() -> Path | None:
 @pytest.fixture
 def slicer(label_environment, tmp_path: Path) -> Callable[..., Any]:
     """A function from a server to the client that 3D Slicer's module uses: MONAI Label's own, unchanged."""
-    path = _client_file()
-    assert path is not None
-    spec = importlib.util.spec_from_file_location("monailabel_client", path)
+    spec = importlib.util.spec_from_file_location("monailabel_client", _client_file() or "")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -213,16 +212,10 @@ class Orthanc:
         return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
 
     def start(self) -> None:
-        settings = {
-            "StorageDirectory": str(self.folder / "storage"),
-            "IndexDirectory": str(self.folder / "index"),
-            "Plugins": [str(DICOMWEB_PLUGIN)],
-            "HttpPort": self.port,
-            "DicomServerEnabled": False,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
+        settings: dict[str, object] = {"HttpPort": self.port, "DicomServerEnabled": False}
+        settings |= {"RemoteAccessAllowed": False, "AuthenticationEnabled": False}
+        settings |= {f"{kind}Directory": str(self.folder / kind) for kind in ("Storage", "Index")}
+        settings |= {"Plugins": [str(DICOMWEB_PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
         (self.folder / "orthanc.json").write_text(json.dumps(settings))
         with (self.folder / "log.txt").open("ab") as output:
             command = [self.program, str(self.folder / "orthanc.json")]
@@ -279,21 +272,15 @@ def orthanc(service, one_orthanc: Orthanc) -> Orthanc:
 
 
 @pytest.fixture(scope="session")
-def pacs_servers() -> dict[str, Server]:
-    return {}
+def pacs_servers(run_server: Callable[..., Server]) -> Callable[[str], Server]:
+    """A function from a PACS to the label server in front of it, one for all tests."""
+    return cache(run_server)
 
 
 @pytest.fixture
-def pacs_server(
-    label_environment: None,
-    orthanc: Orthanc,
-    run_server: Callable[..., Server],
-    pacs_servers: dict[str, Server],
-) -> Server:
-    """The label server in front of Orthanc, one for all tests."""
-    if orthanc.dicomweb not in pacs_servers:
-        pacs_servers[orthanc.dicomweb] = run_server(orthanc.dicomweb)
-    return pacs_servers[orthanc.dicomweb]
+def pacs_server(label_environment: None, orthanc: Orthanc, pacs_servers: Callable[[str], Server]) -> Server:
+    """The label server in front of Orthanc."""
+    return pacs_servers(orthanc.dicomweb)
 
 
 @pytest.fixture(scope="session")

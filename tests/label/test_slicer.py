@@ -130,8 +130,11 @@ def test_scores_are_parts_of_one(server, slicer, neck, tmp_path, until):
     slicer(server).save_label("case2", _save(neck, tmp_path / "label.nii.gz"))
     sane = server.http.post("/scoring/sanity").json()["scores"]["case2"]
     assert sane["score"] == 1.0
-    dice = server.http.post("/scoring/dice").json()["scores"]["case2"]
-    assert all(0 <= value <= 1 for value in dice["levels"].values())
+    file, told = slicer(server).infer(SEGMENTATION, "case4", {})
+    slicer(server).save_label("case4", file)
+    dice = server.http.post("/scoring/dice").json()["scores"]
+    assert dice["case4"] == {"score": 1.0, "levels": dict.fromkeys(told["label_names"], 1.0)}
+    assert dice["case2"] == {"score": None, "levels": {}}
     server.http.post("/scoring/uncertainty")
     doubts = until(lambda: server.http.post("/scoring/tta").json()["scores"])
     for kind in ("uncertainty", "tta", "disagreement"):

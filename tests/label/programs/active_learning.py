@@ -1,6 +1,6 @@
 """Simulated active learning on phantoms: which cases to label, by uncertainty or at random.
 
-    .venv/bin/python tests/label/programs/active_learning.py OUT [--repeats 3]
+    .venv/bin/python tests/label/programs/active_learning.py OUT [--repeats 2]
 
 A small U-Net on a 6 mm grid starts from random weights with a few labelled necks; in each round a strategy
 of the label server chooses the necks that are labelled next, a new network is trained on all of them, and its
@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ from cspine_label.strategies import choose
 from cspine_label.uncertainty import doubt_of_patch
 
 log = logging.getLogger("active_learning")
+
+STRATEGIES = ("uncertainty", "random")
 
 SPEC = SampleSpec(GridSpec((6.0, 6.0, 6.0), None, (-500.0, 1300.0)), (32, 16, 16))
 PATCH = (32, 16, 16)
@@ -113,7 +117,7 @@ def draw(results: dict[str, list[list[float]]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    labels = [FIRST + EACH_ROUND * number for number in range(ROUNDS + 1)]
+    labels = [FIRST + EACH_ROUND * number for number in range(len(results["random"][0]))]
     figure, axes = pyplot.subplots(figsize=(6, 3.8), layout="constrained")
     for (name, curves), color in zip(results.items(), ("#0072b2", "#d55e00"), strict=True):
         values = np.array(curves)
@@ -128,22 +132,29 @@ def draw(results: dict[str, list[list[float]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def one_curve(out: Path, strategy: str, repeat: int) -> list[float]:
+    """A curve in a process of its own."""
+    preload()
+    torch.set_num_threads(1)
+    return Simulation(out).curve(strategy, repeat)
+
+
 def main() -> None:
     """Simulate, write, draw."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=4)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
     preload()
-    simulation = Simulation(options.out)
-    simulation.prepare()
-    names = ("uncertainty", "random")
-    results: dict[str, list[list[float]]] = {name: [] for name in names}
-    for repeat in range(options.repeats):
-        for name in names:
-            results[name].append(simulation.curve(name, repeat))
-        (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    Simulation(options.out).prepare()
+    jobs = [(options.out, name, repeat) for name in STRATEGIES for repeat in range(options.repeats)]
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        curves = list(pool.map(one_curve, *zip(*jobs, strict=True)))
+    results: dict[str, list[list[float]]] = {name: [] for name in STRATEGIES}
+    for (_, name, _), curve in zip(jobs, curves, strict=True):
+        results[name].append(curve)
+    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results, options.out / "curve.png")
 
 
