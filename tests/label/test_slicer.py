@@ -136,7 +136,7 @@ def test_scores_are_parts_of_one(server, slicer, neck, tmp_path, until):
     assert dice["case4"] == {"score": 1.0, "levels": dict.fromkeys(told["label_names"], 1.0)}
     assert dice["case2"] == {"score": None, "levels": {}}
     server.http.post("/scoring/uncertainty")
-    doubts = until(lambda: server.http.post("/scoring/tta").json()["scores"])
+    doubts = until(lambda: server.http.post("/scoring/tta").json()["scores"], 800)
     for kind in ("uncertainty", "tta", "disagreement"):
         scores = server.http.post(f"/scoring/{kind}").json()["scores"]
         assert set(doubts) <= set(scores)
