@@ -48,23 +48,23 @@ def c_store(orthanc, paths) -> None:
         association.release()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_a_neck_sent_in_pieces_to_a_watcher_that_is_killed_gets_one_report_and_one_segmentation(
     site, neck, start_process, with_settings
 ):
     uid = str(study_uid(PhantomOptions(seed=SEED)))
     wanted = with_settings(site.options(), incomplete_after_s=3600.0)
-    wanted = replace(wanted, study=replace(wanted.study, command=CHILD, device="cpu", timeout_s=300.0))
+    wanted = replace(wanted, study=replace(wanted.study, command=CHILD, device="cpu", timeout_s=900.0))
     process = start_process(wanted)
     c_store(site.orthanc, [*neck[:25], *neck[40:]])  # the middle is still on its way
-    site.wait_until(lambda: site.states(wanted).get(uid) == "incomplete", 300)
+    site.wait_until(lambda: site.states(wanted).get(uid) == "incomplete", 900)
     assert not site.orthanc.reports(uid)
     c_store(site.orthanc, neck[25:40])
-    site.wait_until(lambda: site.is_claimed(wanted, uid), 300)
+    site.wait_until(lambda: site.is_claimed(wanted, uid), 900)
     process.kill()
     process.join()
     start_process(wanted)
-    site.wait_until(lambda: site.states(wanted).get(uid) == "done", 300)
+    site.wait_until(lambda: site.states(wanted).get(uid) == "done", 900)
     (report,), (segmentation,) = site.orthanc.reports(uid), site.orthanc.segmentations(uid)
     assert report.StudyInstanceUID == segmentation.StudyInstanceUID == uid
     assert report.PatientName == segmentation.PatientName == "Doe^Jane"
