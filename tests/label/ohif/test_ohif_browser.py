@@ -23,7 +23,7 @@ from cspine.phantom.dicom_attributes import StudyOptions
 from cspine.phantom.dicom_study import write_study
 from cspine.volume import Grid
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 C4 = Vertebra.C4
 DEAD = "The server does not answer. What you did is still here; try again when it is back."
 
@@ -136,7 +136,7 @@ class Annotator:
 
     def reopen(self) -> None:
         self.page.goto(self.seen.addresses[0])
-        self.seen.reopened = self.status("Connected. ")
+        self.seen.reopened = self.status("labelled already")
         self.seen.recalled = self.drawn()
         chosen = self.page.get_by_role("group", name="C4").locator("[data-decision][aria-pressed=true]")
         self.seen.recalled_judgement = chosen.inner_text()
