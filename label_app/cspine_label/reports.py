@@ -15,22 +15,29 @@ from cspine.dicom.report import evaluations, finished_report, level_comments, re
 from cspine.dicom.segmentation import segment_numbers
 from cspine.dicom.series import CtSeries
 from cspine.findings import Decision, StudyFindings
+from cspine_label.segmentations import person_name
 
 DESCRIPTION: Final = "Cervical spine fractures, judged by a person"
+DISCLAIMER: Final = (
+    "An annotation that teaches networks, for research use only: no clinical report and not for diagnosis."
+)
 _STATED: Final = "Judged by a person to teach the networks; {said}. No probability is stated."
 
 
-def drawn_report(series: CtSeries, findings: StudyFindings, segmentation: Dataset) -> sr.Comprehensive3DSR:
+def drawn_report(
+    series: CtSeries, findings: StudyFindings, segmentation: Dataset, who: str
+) -> sr.Comprehensive3DSR:
     """The report of an annotated case: decisions by level, with key slices, but no probabilities.
 
     Args:
         series: the CT.
         findings: from `fractures.annotated_findings`.
         segmentation: the person's Segmentation, which its groups refer to.
+        who: the person, as the server knows them.
     """
     numbers = segment_numbers(segmentation)
     shown = [finding for finding in findings.levels if finding.level in numbers]
-    provenance = Provenance(findings.models)
+    provenance = Provenance(findings.models, person=person_name(who))
     with quietly():
         writer = GroupWriter(series, findings, segmentation, None)
         groups = [writer.of_spine(), *(writer.of_level(finding) for finding in shown)]
@@ -40,7 +47,7 @@ def drawn_report(series: CtSeries, findings: StudyFindings, segmentation: Datase
             provenance,
             groups=[_without_probability(group) for group in groups],
             library=None,
-            evaluations=evaluations(findings.outcome, findings.overall.decision, comments),
+            evaluations=evaluations(findings.outcome, findings.overall.decision, comments, DISCLAIMER),
         )
         report = finished_report(content, [*series.headers, segmentation], provenance, None)
     report.SeriesDescription = DESCRIPTION

@@ -117,7 +117,7 @@ class Saving:
         segmentation = drawn_segmentation(image.series, mask, findings, upload.who)
         objects = [segmentation]
         if record.fractures:
-            objects.append(drawn_report(image.series, findings, segmentation))
+            objects.append(drawn_report(image.series, findings, segmentation, upload.who))
         self._images.pacs.store(objects)
         self._images.forget()
         sent = replace(record, extra={"SeriesInstanceUID": str(segmentation.SeriesInstanceUID)})

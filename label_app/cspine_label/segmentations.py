@@ -58,8 +58,13 @@ def drawn_segmentation(
         segment.SegmentAlgorithmType = "SEMIAUTOMATIC"
     segmentation.SeriesDescription = DESCRIPTION
     segmentation.ContentDescription = "Cervical vertebrae, proposed by a network, finished by a person"
-    segmentation.ContentCreatorName = f"{creator[:60]}^" if creator else "Annotator^"
+    segmentation.ContentCreatorName = person_name(creator)
     return segmentation
+
+
+def person_name(who: str) -> str:
+    """The DICOM person name of a user, or of a client that gave another name or none."""
+    return f"{who[:60]}^" if who else "Annotator^"
 
 
 def is_drawn(segmentation: Dataset) -> bool:

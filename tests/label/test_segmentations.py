@@ -175,10 +175,12 @@ def test_the_report_says_what_the_person_said_and_states_no_probability(series):
     said = read_annotations({"C5": "present", "C6": "absent"})
     segmentation = _drawn(series, mask, said)
     findings = annotated_findings(said, series.volume, mask)
-    report = pydicom.dcmread(io.BytesIO(to_bytes(drawn_report(series, findings, segmentation))))
+    report = pydicom.dcmread(io.BytesIO(to_bytes(drawn_report(series, findings, segmentation, "ann"))))
     text = "\n".join(str(element.value) for element in report.iterall() if element.VR != "SQ")
     assert codes.DECISION[Decision.PRESENT].meaning in text
     assert "Judged by a person to teach the networks; fractured: C5." in text
     assert "The annotator did not judge C4." in text
     assert codes.PROBABILITY.value not in text
+    assert "AI output" not in text
+    assert "ann" in {str(element.value).rstrip("^") for element in report.iterall() if element.VR == "PN"}
     assert str(segmentation.SOPInstanceUID) in text

@@ -54,6 +54,7 @@ REPORT_TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")  # CID
 LANGUAGE: Final = Code("en-US", "RFC5646", "English (United States)")  # TID 1204, CID 5000
 PROCEDURE_FALLBACK: Final = Code("25045-6", "LN", "CT unspecified body region")  # CID 100
 DEVICE: Final = Code("121007", "DCM", "Device")  # TID 1002, CID 270
+PERSON: Final = Code("121006", "DCM", "Person")  # TID 1002, CID 270
 MEASUREMENTS: Final = Code("126010", "DCM", "Imaging Measurements")  # TID 1500, row 7
 MEASUREMENT_GROUP: Final = Code("125007", "DCM", "Measurement Group")  # TID 1411, row 1
 QUALITATIVE: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500, row 12

@@ -38,7 +38,7 @@ def build_key_objects(
         content = highdicom.ko.KeyObjectSelection(
             document_title=codes.OF_INTEREST,
             referenced_objects=[bare_frame(series, index) for index in slices],
-            observer_device_context=provenance.observer(),
+            observer_device_context=provenance.device(),
             description=f"AI: possible fracture of {names}. {settings.DISCLAIMER}",
         )
         if series.is_multiframe:

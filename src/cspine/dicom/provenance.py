@@ -53,10 +53,17 @@ def tracking_identifier(level: Vertebra | None) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The software and the networks that made a result."""
+    """The software and the networks that made a result.
+
+    Attributes:
+        models: the networks.
+        version: of the software.
+        person: DICOM person name of whoever observed beside the software; empty where nobody did.
+    """
 
     models: tuple[ModelVersion, ...] = ()
     version: str = __version__
+    person: str = ""
 
     @cached_property
     def _digest(self) -> str:
@@ -96,7 +103,21 @@ class Provenance:
             "contributing_equipment": [ours],
         }
 
-    def observer(self) -> Any:
+    def observation_context(self) -> Any:
+        """Who observed: the device (PS3.16 TID 1004) and, where there is one, the person (TID 1003)."""
+        person = None
+        if self.person:
+            person = highdicom.sr.ObserverContext(
+                observer_type=codes.PERSON,
+                observer_identifying_attributes=highdicom.sr.PersonObserverIdentifyingAttributes(
+                    name=self.person
+                ),
+            )
+        return highdicom.sr.ObservationContext(
+            observer_person_context=person, observer_device_context=self.device()
+        )
+
+    def device(self) -> Any:
         """The device that observed (PS3.16 TID 1004)."""
         return highdicom.sr.ObserverContext(
             observer_type=codes.DEVICE,

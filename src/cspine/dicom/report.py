@@ -122,7 +122,9 @@ def _series_comments(series: CtSeries, findings: StudyFindings) -> list[str]:
     return [*warnings, *left_out]
 
 
-def evaluations(outcome: Outcome, overall: Decision, comments: Sequence[str]) -> sr.ContainerContentItem:
+def evaluations(
+    outcome: Outcome, overall: Decision, comments: Sequence[str], disclaimer: str = settings.DISCLAIMER
+) -> sr.ContainerContentItem:
     """The qualitative evaluations (PS3.16 TID 1500, row 12): how it went, the verdict, and the comments.
 
     A group of TID 1501 beside those of TID 1411 would break the template; this container is made for it.
@@ -133,7 +135,7 @@ def evaluations(outcome: Outcome, overall: Decision, comments: Sequence[str]) ->
         [
             sr.CodeContentItem(codes.SUMMARY, codes.OUTCOME[outcome], contains),
             sr.CodeContentItem(codes.FRACTURE, codes.DECISION[overall], contains),
-            *(sr.TextContentItem(codes.COMMENT, text, contains) for text in (settings.DISCLAIMER, *comments)),
+            *(sr.TextContentItem(codes.COMMENT, text, contains) for text in (disclaimer, *comments)),
         ]
     )
     return container
@@ -149,7 +151,7 @@ def report_content(
 ) -> sr.ContainerContentItem:
     """The content tree (PS3.16 TID 1500)."""
     root = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=provenance.observer()),
+        observation_context=provenance.observation_context(),
         procedure_reported=_procedures(header),
         # highdicom demands a group where the template does not; the stand-in leaves again below.
         imaging_measurements=groups or [_stand_in()],
