@@ -5,7 +5,7 @@ OUT ?= demo-output
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: label help setup demo test check format bench clean map map-test map-lock
+.PHONY: label help setup demo test test-long check format bench clean map map-test map-lock
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,9 +24,13 @@ setup: .venv/dev.ready  ## everything that developing needs, in .venv
 demo: .venv/app.ready  ## a phantom study through the whole application
 	$(BIN)/fracture-map demo $(OUT)
 
-test: .venv/dev.ready .venv-label/ready  ## all tests; installs the validators and Orthanc where it is root on Debian
+test: .venv/dev.ready  ## the tests; installs the validators and Orthanc where it is root on Debian
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest
+
+test-long: .venv/dev.ready .venv-label/ready  ## label server, watcher, batch, RSNA runs: up to an hour
+	@sh tests/install-services.sh
+	$(BIN)/python -m pytest -m long
 
 check: .venv/dev.ready  ## style, types and the direction of imports
 	$(BIN)/ruff check .
