@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,7 +170,10 @@ def test_a_worker_process_makes_phantoms_while_training_waits_for_them(tmp_path)
 
 
 def test_a_thread_that_makes_phantoms_on_the_device_tells_what_went_wrong(tmp_path, monkeypatch):
+    tried = threading.Event()
+
     def broken(*_: object) -> None:
+        tried.set()
         raise InputError("no anatomy")
 
     monkeypatch.setattr(phantom_crops, "make_crops", broken)
@@ -177,7 +181,7 @@ def test_a_thread_that_makes_phantoms_on_the_device_tells_what_went_wrong(tmp_pa
         pytest.raises(InputError, match="no anatomy"),
         phantom_crops.rendering_thread([(tmp_path, CropRecipe(SPEC, DEFAULT, 0, 2))], CPU),
     ):
-        pass
+        assert tried.wait(60)
 
 
 def test_no_two_folders_share_a_seed():
