@@ -75,7 +75,7 @@ class Outbox:
             ClaimLostError: another worker has the study.
         """
         with self._database.transaction() as connection:
-            content = connection.execute(
+            content: str | None = connection.execute(
                 select(studies.c.content)
                 .where(studies.c.id == claim.id, studies.c.claim == claim.token)
                 .with_for_update()
@@ -131,7 +131,7 @@ class Outbox:
                 .values(state=ResultState.CURRENT, waiting_since=now if since is None else since)
             )
             connection.execute(update(objects).where(objects.c.result_id == new.id).values(data=None))
-            content = connection.execute(
+            content: str = connection.execute(
                 select(studies.c.content).where(studies.c.id == claim.id).with_for_update()
             ).scalar_one()
             state = _state_after(new.exit_code, changed=content != new.content)
@@ -172,7 +172,7 @@ class Outbox:
 
     @staticmethod
     def _insert(connection: Connection, claim: Claim, new: NewResult) -> None:
-        made = connection.execute(
+        made: int = connection.execute(
             insert(results)
             .values(
                 study_id=claim.id,
