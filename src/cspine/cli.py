@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if config == "rsna":
             print("\n".join(rsna_cli.run(given)))
+        elif config == "calibrate":
+            _calibrate(options)
         elif bundle is None:
             _evaluate_method(options, shlex.join(sys.argv[1:] if arguments is None else arguments))
         else:
@@ -71,6 +73,22 @@ def _evaluate_method(options: Mapping[str, Any], command: str) -> None:
         print(line)
 
 
+def _calibrate(options: Mapping[str, Any]) -> None:
+    from cspine.training.method_calibration import MethodCalibration, calibrate_method
+
+    models = Path(options["models"] or models_dir())
+    found = calibrate_method(
+        MethodCalibration(
+            models=models,
+            data=options["data"],
+            output=Path(options["output"]),
+            anatomy=Path(options["anatomy"]) if options["anatomy"] else None,
+            device=options["device"] or "auto",
+        )
+    )
+    print(f"{models}: calibrated on {found['studies']} studies, {found['fractured']} of them with a fracture")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cspine", description="Train and evaluate the networks.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -92,11 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--shifted", action="store_true", default=None, help="only the domain that training never saw"
     )
+    calibrate = commands.add_parser(
+        "calibrate", help="fit the classifier's probabilities to studies, as the whole method sees them"
+    )
+    calibrate.add_argument("--models", help="folder of the bundles")
     rsna_cli.add_parser(commands)
-    for command in (train, evaluate):
-        command.add_argument("--data", help="phantom:COUNT, as in phantom:400")
+    for command in (train, evaluate, calibrate):
+        needed = command is calibrate
+        command.add_argument("--data", required=needed, help="phantom:COUNT, as in phantom:400")
         command.add_argument("--anatomy", help="folder of surface meshes for every second phantom")
-        command.add_argument("--out", dest="output", help="folder for samples, checkpoints and metrics")
+        command.add_argument(
+            "--out", dest="output", required=needed, help="folder for samples, checkpoints and metrics"
+        )
         command.add_argument("--device", choices=DEVICES, help="where to compute")
     return parser
 

@@ -151,10 +151,21 @@ def claim(folder: Path, models: Sequence[ModelVersion], points: Mapping[str, Ope
         "models": [asdict(model) for model in models],
         "operating_points": {name: asdict(point) for name, point in points.items()},
     }
-    _claim(folder / CONFIG, wanted, "an evaluation of other networks or operating points")
+    keep_to(folder / CONFIG, wanted, "an evaluation of other networks or operating points")
 
 
-def _claim(path: Path, wanted: Mapping[str, Any], what: str) -> None:
+def keep_to(path: Path, wanted: Mapping[str, Any], what: str) -> None:
+    """Note in a new folder what its files come from, or check that it is the same.
+
+    Args:
+        path: the file that says so.
+        wanted: everything, as JSON, that makes the files what they are.
+        what: names the files of another origin in the refusal.
+
+    Raises:
+        UsageError: the folder's files come from something else.
+        OutputError: it cannot be written.
+    """
     if not path.exists():
         write_text(json.dumps(wanted, indent=1), path)
         return
@@ -187,7 +198,7 @@ def run_set(
         OutputError: a result cannot be written.
         InputError: a result that is there cannot be read.
     """
-    _claim(folder / "set.json", source.identity, "results of other cases")
+    keep_to(folder / "set.json", source.identity, "results of other cases")
     wanted = source.identifiers()
     results = []
     for place, identifier in enumerate(wanted, start=1):
