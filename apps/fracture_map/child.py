@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from cspine.dicom import read_ct
 from cspine.errors import CspineError, NoUsableSeriesError, exit_code_of
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
+# One thread each, so that a second study of this process finds what is being loaded for the first.
+_READER: Final = ThreadPoolExecutor(1, "read")
+_LOADER: Final = ThreadPoolExecutor(1, "load")
+
 Tell = Callable[[Message], None]
 
 
@@ -52,7 +57,8 @@ def load_method(models: str, device: str) -> Method:
 def analyse(request: Request, tell: Tell, load: Callable[[str, str], Method] = load_method) -> None:
     """Analyse one study; its files are in the staging folder when this returns.
 
-    Reading begins while the libraries and networks are still being loaded, which takes about as long.
+    The study is read while the libraries and networks are loaded, which takes about as long. One that cannot
+    be read ends this at once; the networks are then loaded on, for whatever comes next.
 
     Args:
         request: what to do.
@@ -63,17 +69,28 @@ def analyse(request: Request, tell: Tell, load: Callable[[str, str], Method] = l
         CspineError: whatever stopped it.
     """
     clock = StageClock(lambda time: tell(StageMessage(time.name, time.seconds)))
-    with ThreadPoolExecutor(1) as beside:
-        series = beside.submit(_read, Path(request.input), tell)
-        with clock.stage(START):
-            from fracture_map.app import run_graph
-            from fracture_map.steps import steps_of
+    reading = _READER.submit(_read, Path(request.input), tell)
+    loading = _LOADER.submit(_prepare, request, load)
+    with clock.stage(START):
+        begun: tuple[Future[Any], ...] = (reading, loading)
+        wait(begun, return_when=FIRST_COMPLETED)
+        if reading.done():
+            reading.result()
+        method = loading.result()
+    from fracture_map.app import run_graph
+    from fracture_map.steps import steps_of
 
-            method = load(request.models, request.device)
-        previous = Path(request.previous) if request.previous else None
-        steps = steps_of(method, series.result, previous, request.also)
-        run_graph(steps, Outbox(Path(request.staging)), clock)
+    previous = Path(request.previous) if request.previous else None
+    steps = steps_of(method, reading.result, previous, request.also)
+    run_graph(steps, Outbox(Path(request.staging)), clock)
     tell(_done(Path(request.staging), method.device))
+
+
+def _prepare(request: Request, load: Callable[[str, str], Method]) -> Method:
+    """Import what takes seconds to import, and load the networks."""
+    import_module("fracture_map.app")
+    import_module("fracture_map.steps")
+    return load(request.models, request.device)
 
 
 def _read(source: Path, tell: Tell) -> CtSeries:
