@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import os
 import sys
 import traceback
@@ -13,19 +12,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import cspine
 from cspine.errors import CspineError, TerminatedError, UsageError, exit_code_of
-from cspine.settings import DEVICES, TIMEOUT_S, models_dir
+from cspine.settings import models_dir
+from fracture_map.arguments import DEBUG, add_analysis_options, study_options
 from fracture_map.batch.command import add_batch
-from fracture_map.names import ALSO
 from fracture_map.watch.command import add_watch
-
-if TYPE_CHECKING:
-    from fracture_map.study import StudyOptions
-
-DEBUG = "FRACTURE_MAP_DEBUG"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_run_options(demo)
     demo.set_defaults(work=_demo)
 
-    add_batch(commands, _add_analysis_options, _study_options)
-    add_watch(commands, _add_analysis_options, _study_options)
+    add_batch(commands)
+    add_watch(commands)
 
     info = commands.add_parser("info", help="versions, bundles, devices, codecs")
     info.add_argument("--json", action="store_true", help="for programs")
@@ -110,58 +104,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    _add_analysis_options(parser)
+    add_analysis_options(parser)
     parser.add_argument(
         "--format",
         choices=("table", "json"),
         default="table",
         help="what standard output gets (default: %(default)s)",
-    )
-
-
-def _add_analysis_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=Path, metavar="DIR", help="folder of the bundles")
-    parser.add_argument(
-        "--device", choices=DEVICES, default="auto", help="where the networks run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="S",
-        default=TIMEOUT_S,
-        help="time limit in seconds (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--also",
-        choices=tuple(ALSO),
-        action="append",
-        default=[],
-        help="write this beside the SR, for viewers that show none; may be repeated",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise argparse.ArgumentTypeError(f"'{text}' is no positive number of seconds")
-    return seconds
-
-
-def _study_options(options: argparse.Namespace) -> StudyOptions:
-    """What `_add_analysis_options` asked for; input and output are filled in later."""
-    from fracture_map.study import StudyOptions
-
-    return StudyOptions(
-        input=Path(),
-        output=Path(),
-        models=options.models or models_dir(),
-        device=options.device,
-        timeout_s=options.timeout,
-        debug=os.environ.get(DEBUG) == "1",
-        also=tuple(dict.fromkeys(options.also)),
     )
 
 
@@ -176,7 +124,7 @@ def run_and_show(options: argparse.Namespace, source: Path, target: Path) -> int
     from fracture_map.supervise import signals_noted
     from fracture_map.table import print_result
 
-    study = replace(_study_options(options), input=source, output=target)
+    study = replace(study_options(options), input=source, output=target)
     with signals_noted() as stop, progress_shown(not study.debug) as tell:
         result = run_study(study, stop, tell)
     if options.format == "json" and result.findings is not None:

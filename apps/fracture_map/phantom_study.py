@@ -26,23 +26,47 @@ PROFILE: Final = replace(DEFAULT, fractured=1.0, metal=0.0, motion=0.0, thick_sl
 """Every neck has a fracture, and the scanner had a good day."""
 
 
-def demo_grid(neck: Neck) -> Grid:
-    """An axial grid, head first, around the cervical spine of a neck."""
+def grid_around(neck: Neck, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Grid:
+    """An axial grid, head first, around the cervical spine of a neck.
+
+    Args:
+        neck: to be in the middle.
+        shape: voxels along (slice, row, column).
+        spacing_mm: of the voxels, likewise.
+    """
     center_mm = neck.spine_box_lps_mm.mean(0)
-    z, y, x = SPACING_MM
+    z, y, x = spacing_mm
     affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [z, 0, 0, 0], [0, 0, 0, 1]], np.float64)
-    middle = (np.array(SHAPE) - 1) / 2
+    middle = (np.array(shape) - 1) / 2
     affine[:3, 3] = center_mm - affine[:3, :3] @ middle
-    return Grid(SHAPE, affine)
+    return Grid(shape, affine)
+
+
+def write_neck(
+    folder: Path,
+    options: StudyOptions,
+    shape: tuple[int, int, int] = SHAPE,
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
+) -> Neck:
+    """Write the synthetic neck of `options.seed` as a study; returns what is known of it.
+
+    Args:
+        folder: where to write.
+        options: identity, encoding and seed.
+        shape: voxels along (slice, row, column).
+        spacing_mm: of the voxels, likewise.
+    """
+    neck = sample_neck(options.seed, PROFILE)
+    grid = grid_around(neck, shape, spacing_mm)
+    image = render(neck, grid, sample_scanner(options.seed, PROFILE))
+    write_study(Volume(grid, image.hu.numpy()), folder, options)
+    return neck
 
 
 def make(folder: Path, seed: int) -> list[dict[str, str]]:
     """Write the study; returns level and kind of each fracture."""
-    neck = sample_neck(seed, PROFILE)
-    grid = demo_grid(neck)
-    image = render(neck, grid, sample_scanner(seed, PROFILE))
     options = StudyOptions(patient_name="Phantom^Demo", patient_id=PATIENT_ID, seed=seed)
-    write_study(Volume(grid, image.hu.numpy()), folder, options)
+    neck = write_neck(folder, options)
     return [{"level": fracture.level.name, "kind": fracture.kind.value} for fracture in neck.fractures]
 
 

@@ -39,24 +39,12 @@ def digest(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def neck(tmp_path_factory) -> Path:
     """A small synthetic neck with a patient whose name must not show up."""
-    import numpy as np
-
-    from cspine.phantom import render, sample_neck, sample_scanner
     from cspine.phantom.dicom_attributes import StudyOptions
-    from cspine.phantom.dicom_study import write_study
-    from cspine.volume import Grid, Volume
-    from fracture_map.phantom_study import PROFILE
+    from fracture_map.phantom_study import write_neck
 
-    found = sample_neck(SEED, PROFILE)
-    shape, spacing = (110, 150, 160), np.diag([1.2, 1.1, 1.6])[:, ::-1]
-    affine = np.eye(4)
-    affine[:3, :3] = spacing
-    affine[:3, 3] = found.spine_box_lps_mm.mean(0) - spacing @ ((np.array(shape) - 1) / 2)
-    grid = Grid(shape, affine)
-    image = render(found, grid, sample_scanner(SEED, PROFILE))
     folder = tmp_path_factory.mktemp("neck") / "in"
     options = StudyOptions(patient_name="Doe^Jane", patient_id="SECRET-4711", seed=SEED)
-    write_study(Volume(grid, image.hu.numpy()), folder, options)
+    write_neck(folder, options, (110, 150, 160), (1.6, 1.1, 1.2))
     return folder
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cspine.phantom import render, sample_neck, sample_scanner
 from cspine.phantom.dicom_attributes import StudyOptions as PhantomOptions
 from cspine.phantom.dicom_study import write_study
 from cspine.settings import models_dir
@@ -18,22 +17,11 @@ from fracture_map import names
 from fracture_map.batch.entries import entries_of
 from fracture_map.batch.one import Plan
 from fracture_map.batch.pool import run_on_machine
-from fracture_map.phantom_study import PROFILE
+from fracture_map.phantom_study import write_neck
 from fracture_map.study import StudyOptions, run_study
 from fracture_map.supervise import StopFlag
 
 SEED = 7
-
-
-def write_neck(folder: Path) -> None:
-    found = sample_neck(SEED, PROFILE)
-    shape, spacing = (64, 72, 72), np.diag([2.0, 2.2, 3.2])[:, ::-1]
-    affine = np.eye(4)
-    affine[:3, :3] = spacing
-    affine[:3, 3] = found.spine_box_lps_mm.mean(0) - spacing @ ((np.array(shape) - 1) / 2)
-    grid = Grid(shape, affine)
-    hu = render(found, grid, sample_scanner(SEED, PROFILE)).hu.numpy()
-    write_study(Volume(grid, hu), folder, PhantomOptions(seed=SEED))
 
 
 def write_noise(folder: Path) -> None:
@@ -51,7 +39,7 @@ def findings(folder: Path) -> dict[str, object]:
 @pytest.mark.timeout(3000)
 def test_the_second_study_of_a_warm_process_gets_what_a_fresh_process_finds(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
-    write_neck(root / "a")
+    write_neck(root / "a", PhantomOptions(seed=SEED), (64, 72, 72), (3.2, 2.2, 2.0))
     write_noise(root / "b")
     shutil.copytree(root / "a", root / "c")
     options = StudyOptions(root / "a", tmp_path / "alone", models_dir(), device="cpu", timeout_s=900)

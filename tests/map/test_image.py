@@ -92,19 +92,12 @@ def noise(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def neck(tmp_path_factory) -> Path:
     """A small synthetic neck, as the Informatics Gateway leaves a study: with JSON beside every image."""
-    from cspine.phantom import render, sample_neck, sample_scanner
     from fracture_map.demo import SEED
-    from fracture_map.phantom_study import PROFILE
+    from fracture_map.phantom_study import write_neck
 
-    found = sample_neck(SEED, PROFILE)
-    shape, spacing = (110, 150, 160), np.diag([1.2, 1.1, 1.6])[:, ::-1]
-    affine = np.eye(4)
-    affine[:3, :3] = spacing
-    affine[:3, 3] = found.spine_box_lps_mm.mean(0) - spacing @ ((np.array(shape) - 1) / 2)
-    grid = Grid(shape, affine)
-    image = render(found, grid, sample_scanner(SEED, PROFILE))
     folder = tmp_path_factory.mktemp("neck") / "study" / "series"
-    for path in write_study(Volume(grid, image.hu.numpy()), folder):
+    write_neck(folder, StudyOptions(seed=SEED), (110, 150, 160), (1.6, 1.1, 1.2))
+    for path in sorted(folder.iterdir()):
         path.with_name(f"{path.name}.json").write_text("{}")
     return folder.parent
 

@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.exc import OperationalError
 
@@ -121,6 +122,17 @@ class Orthanc:
     def add(self, *paths: Path) -> None:
         for path in paths:
             self.http.post("/instances", content=path.read_bytes()).raise_for_status()
+
+    def c_store(self, *paths: Path) -> None:
+        """Send images as a scanner does."""
+        ae = AE(ae_title="SCANNER")
+        ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+        association = ae.associate("127.0.0.1", self.dicom_port, ae_title="ORTHANC")
+        assert association.is_established
+        try:
+            assert {association.send_c_store(dcmread(path)).Status for path in paths} == {0}
+        finally:
+            association.release()
 
     def objects(self, study: str, sop_class: str) -> list[Dataset]:
         """The objects of a kind in a study, as the PACS has them."""

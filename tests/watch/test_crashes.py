@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,6 +17,7 @@ from fracture_map.watch.intake import Intake
 from fracture_map.watch.outbox import Outbox
 from fracture_map.watch.pacs import Pacs
 from fracture_map.watch.pulse import Pulse
+from fracture_map.watch.service import WatchOptions
 from fracture_map.watch.spool import Spool
 from fracture_map.watch.states import ClaimLostError
 from fracture_map.watch.worker import Worker
@@ -70,13 +72,37 @@ class Fragile:
         return die
 
 
-def make_worker(wanted, pacs: Pacs, queue: Database, wrap: Callable[[str, object], object]) -> Worker:
-    timing = wanted.settings.timing
-    claims, outbox = wrap("claims", Claims(queue, timing.lease_s)), wrap("outbox", Outbox(queue))
-    pacs = wrap("pacs", pacs)
-    spool = Spool(wanted.state / "spool", 0.0)
-    analysis = Analysis(pacs, claims, outbox, spool, wanted.study, timing)
-    return Worker("worker", claims, outbox, analysis, pacs, spool, timing, Pulse())
+@dataclass(frozen=True)
+class Queued:
+    """A study in the PACS and, ready, in the queue; workers that are driven step by step."""
+
+    study: object
+    wanted: WatchOptions
+    pacs: Pacs
+    queue: Database
+
+    def worker(self, wrap: Callable[[str, object], object] = lambda _, it: it) -> Worker:
+        timing = self.wanted.settings.timing
+        claims = wrap("claims", Claims(self.queue, timing.lease_s))
+        outbox, pacs = wrap("outbox", Outbox(self.queue)), wrap("pacs", self.pacs)
+        spool = Spool(self.wanted.state / "spool", 0.0)
+        analysis = Analysis(pacs, claims, outbox, spool, self.wanted.study, timing)
+        return Worker("worker", claims, outbox, analysis, pacs, spool, timing, Pulse())
+
+
+@pytest.fixture
+def queued(site, with_settings):
+    study = site.make_study(200, slices=2)
+    site.orthanc.add(*study.files)
+    wanted = with_settings(site.options(), lease_s=0.2)
+    queue = Database(sqlite_url(wanted.state.parent / "queue.sqlite"))
+    pacs = Pacs(wanted.dicomweb)
+    seen = pacs.look(study.uid)
+    assert seen is not None
+    Intake(queue, 0.0).observe(seen, None, stable=True)
+    yield Queued(study, wanted, pacs, queue)
+    pacs.close()
+    queue.engine.dispose()
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -93,45 +119,22 @@ def make_worker(wanted, pacs: Pacs, queue: Database, wrap: Callable[[str, object
         ("outbox", "sent"),
     ],
 )
-def test_death_before_or_after_any_step_leaves_one_result(site, with_settings, part, step, after):
-    wanted = with_settings(site.options(), lease_s=0.2)
-    study = site.make_study(200, slices=2)
-    site.orthanc.add(*study.files)
-    queue = Database(sqlite_url(wanted.state.parent / "queue.sqlite"))
-    pacs = Pacs(wanted.dicomweb)
-    seen = pacs.look(study.uid)
-    assert seen is not None
-    Intake(queue, 0.0).observe(seen, None, stable=True)
-
-    dying = make_worker(
-        wanted, pacs, queue, lambda name, it: Fragile(it, step, after=after) if name == part else it
-    )
+def test_death_before_or_after_any_step_leaves_one_result(site, queued, part, step, after):
+    dying = queued.worker(lambda name, it: Fragile(it, step, after=after) if name == part else it)
     with pytest.raises(KilledError):
         dying.turn()
-    heir = make_worker(wanted, pacs, queue, lambda _, it: it)
-    site.wait_until(lambda: [heir.turn(), Outbox(queue).current(1)][1])
-    assert len(site.reports(study)) == len(site.segmentations(study)) == 1
-    pacs.close()
-    queue.engine.dispose()
+    heir = queued.worker()
+    site.wait_until(lambda: [heir.turn(), Outbox(queued.queue).current(1)][1])
+    assert len(site.reports(queued.study)) == len(site.segmentations(queued.study)) == 1
 
 
-def test_a_worker_that_lost_its_study_changes_nothing_any_more(site, with_settings):
-    wanted = with_settings(site.options(), lease_s=0.2)
-    study = site.make_study(201, slices=2)
-    site.orthanc.add(*study.files)
-    queue = Database(sqlite_url(wanted.state.parent / "queue.sqlite"))
-    pacs = Pacs(wanted.dicomweb)
-    seen = pacs.look(study.uid)
-    assert seen is not None
-    Intake(queue, 0.0).observe(seen, None, stable=True)
-    slow = make_worker(wanted, pacs, queue, lambda _, it: it)
+def test_a_worker_that_lost_its_study_changes_nothing_any_more(site, queued):
+    slow = queued.worker()
     lost = slow.claims.take()
     assert lost is not None
     taken = site.wait_until(slow.claims.take)
     assert taken.id == lost.id
     with pytest.raises(ClaimLostError):
         slow.analysis.run(lost, StopFlag())
-    assert Outbox(queue).unsent(taken) == ()
+    assert Outbox(queued.queue).unsent(taken) == ()
     assert slow.analysis.run(taken, StopFlag())
-    pacs.close()
-    queue.engine.dispose()

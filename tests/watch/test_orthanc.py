@@ -8,25 +8,10 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage
 
 from fracture_map.watch.settings import Spool
 
 pytestmark = pytest.mark.service("orthanc")
-
-
-def c_store(orthanc, paths) -> None:
-    from pydicom import dcmread
-
-    ae = AE(ae_title="SCANNER")
-    ae.add_requested_context(CTImageStorage, "1.2.840.10008.1.2.1")
-    association = ae.associate("127.0.0.1", orthanc.dicom_port, ae_title="ORTHANC")
-    assert association.is_established
-    try:
-        assert {association.send_c_store(dcmread(path)).Status for path in paths} == {0}
-    finally:
-        association.release()
 
 
 @pytest.mark.parametrize("by_changes", [False, True])
@@ -46,10 +31,10 @@ def test_a_study_that_comes_in_pieces_waits_until_its_images_form_a_volume(site,
     study = site.make_study(2)
     wanted = with_settings(site.options("gap"), incomplete_after_s=3600.0)
     with site.running(wanted):
-        c_store(site.orthanc, study.files[:2])
+        site.orthanc.c_store(*study.files[:2])
         site.wait_for(wanted, study, "incomplete")
         assert not site.reports(study)
-        c_store(site.orthanc, study.files[2:])
+        site.orthanc.c_store(*study.files[2:])
         site.wait_for(wanted, study, "done")
     assert len(site.reports(study)) == len(site.segmentations(study)) == 1
 

@@ -11,53 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspine.errors import OutputError
+from fracture_map.arguments import add_analysis_options, add_workers, study_options
 from fracture_map.extras import extra_needed
 
 if TYPE_CHECKING:
     from fracture_map.batch.entries import Entry
     from fracture_map.batch.one import Plan
     from fracture_map.batch.rows import Row
-    from fracture_map.study import StudyOptions
     from fracture_map.supervise import StopFlag
 
 _CORES_A_STUDY = 4
 
 
-def add_batch(
-    commands: Any,
-    add_analysis_options: Callable[[argparse.ArgumentParser], None],
-    study_options: Callable[[argparse.Namespace], StudyOptions],
-) -> None:
+def add_batch(commands: Any) -> None:
     """Add the subcommand.
 
     Args:
         commands: the subparsers of the command.
-        add_analysis_options: adds what every way of analysing takes.
-        study_options: reads that back; input and output are filled in later.
     """
     parser = commands.add_parser("batch", help="analyse many studies")
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder with a folder or zip file a study")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for a folder of results a study")
-    default = max(1, (os.cpu_count() or 1) // _CORES_A_STUDY)
-    parser.add_argument(
-        "--workers",
-        type=_positive,
-        metavar="N",
-        default=default,
-        help="studies at the same time (%(default)s)",
-    )
+    add_workers(parser, default=max(1, (os.cpu_count() or 1) // _CORES_A_STUDY))
     parser.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster; 'local' starts one here")
     add_analysis_options(parser)
-    parser.set_defaults(work=lambda options: _batch(options, study_options(options)))
+    parser.set_defaults(work=_batch)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
-    return int(text)
-
-
-def _batch(options: argparse.Namespace, study: StudyOptions) -> int:
+def _batch(options: argparse.Namespace) -> int:
     from fracture_map.batch.entries import entries_of
     from fracture_map.batch.one import Plan
     from fracture_map.supervise import signals_noted
@@ -68,8 +49,9 @@ def _batch(options: argparse.Namespace, study: StudyOptions) -> int:
     # Networks that each take every core hinder each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // options.workers)))
     entries = entries_of(options.root, options.out)
+    plan = Plan(study_options(options), options.workers)
     with signals_noted() as stop:
-        return run_batch(entries, Plan(study, options.workers), lambda todo, plan: run(todo, plan, stop))
+        return run_batch(entries, plan, lambda todo, plan: run(todo, plan, stop))
 
 
 def run_batch(

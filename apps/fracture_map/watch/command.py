@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fracture_map.arguments import add_analysis_options, add_workers, study_options
 from fracture_map.extras import extra_needed
 
-if TYPE_CHECKING:
-    from fracture_map.study import StudyOptions
 
-
-def add_watch(
-    commands: Any,
-    add_analysis_options: Callable[[argparse.ArgumentParser], None],
-    study_options: Callable[[argparse.Namespace], StudyOptions],
-) -> None:
+def add_watch(commands: Any) -> None:
     """Add the subcommand.
 
     Args:
         commands: the subparsers of the command.
-        add_analysis_options: adds what every way of analysing takes.
-        study_options: reads that back; input and output are filled in later.
     """
     parser = commands.add_parser("watch", help="follow a PACS and store results beside the images")
     parser.add_argument("--dicomweb", required=True, metavar="URL", help="DICOMweb, the part before /studies")
@@ -37,7 +28,7 @@ def add_watch(
         help="folder for the queue, the spool and the audit log (default: %(default)s)",
     )
     parser.add_argument("--database", metavar="URL", help="the queue in PostgreSQL instead of SQLite in DIR")
-    parser.add_argument("--workers", type=positive, metavar="N", default=1, help="studies at the same time")
+    add_workers(parser, default=1)
     parser.add_argument(
         "--listen",
         type=_address,
@@ -46,14 +37,7 @@ def add_watch(
         help="where /healthz, /metrics and /worklist are (default: 127.0.0.1:8080)",
     )
     add_analysis_options(parser)
-    parser.set_defaults(work=lambda options: _watch(options, study_options(options)))
-
-
-def positive(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1")
-    return int(text)
+    parser.set_defaults(work=_watch)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -63,7 +47,7 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _watch(options: argparse.Namespace, study: StudyOptions) -> int:
+def _watch(options: argparse.Namespace) -> int:
     with extra_needed("serve"):
         from fracture_map.supervise import signals_noted
         from fracture_map.watch.service import WatchOptions, watch
@@ -72,7 +56,7 @@ def _watch(options: argparse.Namespace, study: StudyOptions) -> int:
     wanted = WatchOptions(
         dicomweb=options.dicomweb,
         state=options.state,
-        study=study,
+        study=study_options(options),
         orthanc=options.orthanc,
         database=options.database,
         settings=read_settings(options.settings),
