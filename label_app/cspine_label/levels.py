@@ -115,7 +115,7 @@ def checked_mask(grid: Grid, labels: NDArray[np.uint8]) -> SpineMask:
         voxels = int(counts[vertebra])
         if voxels > 0 and voxels * grid.voxel_mm3 < MIN_LEVEL_MM3:
             raise RefusedLabelError(
-                f"{vertebra} has only {voxels} voxels ({voxels * grid.voxel_mm3:.0f} mm3): a stray stroke? "
+                f"{vertebra} has only {voxels * grid.voxel_mm3:.0f} mm3: a stray stroke? "
                 "Erase it or draw the vertebra."
             )
     return SpineMask.from_labels(grid, labels)
