@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspine.crops import VertebraCrop
 from cspine.datasets.crop_samples import save_crops
 from cspine.errors import OutputError
 from cspine_label.cases import FINAL
+from cspine_label.fractures import Annotations
 from cspine_label.job import is_validation
 from cspine_label.samples import fracture_samples
 
@@ -45,11 +48,20 @@ def export(desk: Desk, folder: Path) -> int:
             continue
         image = desk.images.read(case)
         crops = desk.inference.crops(image, desk.final_mask(image))
-        samples = fracture_samples(crops, record.annotations)
-        if samples:
-            save_crops(samples, places[is_validation(case)] / f"case-{_number(case)}.npz")
-            written += 1
+        written += save_case(crops, record.annotations, places[is_validation(case)], case)
     return written
+
+
+def save_case(crops: Sequence[VertebraCrop], said: Annotations, folder: Path, case_id: str) -> bool:
+    """Write the levels of a case that were called present or absent; whether there are any.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    samples = fracture_samples(crops, said)
+    if samples:
+        save_crops(samples, folder / f"case-{_number(case_id)}.npz")
+    return bool(samples)
 
 
 def _number(case_id: str) -> str:

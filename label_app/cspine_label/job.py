@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from cspine.errors import CspineError
 from cspine_label.errors import RefusedLabelError
 from cspine_label.labels import write_json
 
@@ -25,6 +30,8 @@ PROGRESS: Final = "progress.json"
 LOG: Final = "log.txt"
 EVALUATION: Final = "evaluation.json"
 
+NICENESS: Final = 5
+"""Of the process: annotators go first."""
 _VALIDATION_ONE_IN: Final = 5
 _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "steps": (1, 100_000),
@@ -94,11 +101,13 @@ class LabelledFile:
         case_id: its id.
         image: NIfTI file or folder of DICOM files.
         label: NIfTI file on the image's grid.
+        fractures: what a person said, in the format of `fractures`.
     """
 
     case_id: str
     image: str
     label: str
+    fractures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,3 +142,25 @@ class Job:
             [LabelledFile(**item) for item in content["training"]],
             [LabelledFile(**item) for item in content["validation"]],
         )
+
+
+def as_process(do: Callable[[Path], None], folder: Path) -> int:
+    """Do the job of a candidate's folder as the whole work of this process; returns its exit code.
+
+    It gives way to annotators, says in one sentence why it fails, and ends when the server is gone.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    os.nice(NICENESS)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        do(folder)
+    except CspineError as error:
+        logging.getLogger(__name__).error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(3)

@@ -1,7 +1,7 @@
 """Which weights are in use: the released bundles, or a candidate that somebody promoted.
 
-The released bundles are only ever read. A candidate is a folder of its own with all three bundles and the
-evaluation that compares it with what was in use when it was trained::
+The released bundles are only ever read. A candidate is a folder of its own with all three bundles, one of
+which was trained, and the evaluation that compares that one with what was in use then::
 
     candidates/20261121-151200/bundles/cspine_ct_segmentation/...
     candidates/20261121-151200/evaluation.json
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def better(self) -> bool:
-        """Whether its mean Dice of C1..C7 on the validation set is at least that of its reference."""
+        """Whether it does at least as well on the validation set as what it started from: "mean" of both."""
         return bool(self.evaluation["candidate"]["mean"] >= self.evaluation["reference"]["mean"])
 
 
@@ -88,7 +88,9 @@ class Shelf:
         return found
 
     def promote(self, name: str, *, even_if_worse: bool = False) -> None:
-        """Put a candidate, or the released weights again, into use.
+        """Put the network of a candidate, or all released ones again, into use.
+
+        Networks that the candidate's training did not touch stay as they are in use.
 
         Raises:
             UnknownNameError: there is no such candidate.
@@ -100,20 +102,33 @@ class Shelf:
                 raise UnknownNameError(f"There is no candidate '{name}' that was evaluated.")
             if not candidate.better and not even_if_worse:
                 raise ConflictError(
-                    f"The candidate '{name}' has a lower mean Dice than the weights that it started from; "
-                    "set even_if_worse to promote it all the same."
+                    f"The candidate '{name}' does worse on the validation set than the weights that it "
+                    "started from; set even_if_worse to promote it all the same."
                 )
+            self._complete(candidate)
         write_json({"candidate": name}, self._active)
 
     def new_candidate(self, name: str) -> Path:
-        """Make the folder of a candidate, with a copy of the released bundles."""
+        """Make the folder of a candidate, with a copy of the bundles in use."""
         folder, suffix = self._folder / name, 1
         while folder.exists():
             suffix += 1
             folder = self._folder / f"{name}-{suffix}"
         for bundle in BUNDLES:
-            shutil.copytree(self.released / bundle, folder / "bundles" / bundle)
+            shutil.copytree(self.root(self.active) / bundle, folder / "bundles" / bundle)
         return folder
+
+    def _complete(self, candidate: Candidate) -> None:
+        """Give a candidate, for what it did not train, the bundles in use; they may be other ones by now."""
+        source, target = self.root(self.active), self.root(candidate.name)
+        for bundle in BUNDLES:
+            if bundle == candidate.model or source == target:
+                continue
+            part = target / f".part-{bundle}"
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(source / bundle, part)
+            shutil.rmtree(target / bundle)
+            part.rename(target / bundle)
 
     def drop(self, name: str) -> None:
         """Remove a candidate whose training did not end well."""

@@ -20,6 +20,10 @@ from cspine_label.outbox import Upload
 from cspine_label.strategies import RANKED, STRATEGIES
 from cspine_label.training import TRAINABLE
 
+TRAININGS = {
+    SEGMENTATION: "Trains a candidate on the final labels; it is promoted by an explicit act",
+    CLASSIFICATION: "Trains a candidate on what was said of fractures; it is promoted by an explicit act",
+}
 SCORES = {
     "dice": "Dice of each vertebra between the network's label and the final one",
     "sanity": "Order, gaps and volumes of the final labels",
@@ -50,7 +54,7 @@ class DeskTrain(TrainTask):
     """One model that is trained here."""
 
     def __init__(self, desk: Desk, model: str) -> None:
-        super().__init__("Trains a candidate on the final labels; it is promoted by an explicit act")
+        super().__init__(TRAININGS[model])
         self._desk, self._model = desk, model
 
     def config(self) -> dict[str, Any]:
@@ -60,10 +64,11 @@ class DeskTrain(TrainTask):
 
     def stats(self) -> dict[str, Any]:
         """How far the last one is, in the words of 3D Slicer's panel."""
-        runs = self._desk.training.status()
+        runs = [run for run in self._desk.training.status() if run["model"] == self._model]
         if not runs:
             return {}
-        last, candidates = runs[-1], self._desk.shelf.candidates()
+        last = runs[-1]
+        candidates = [c for c in self._desk.shelf.candidates() if c.model == self._model]
         steps = int(last["params"]["steps"])
         best = candidates[-1].evaluation["candidate"]["mean"] if candidates else 0.0
         return {"epoch": round(last["progress"] * steps), "total_epochs": steps, "best_metric": best, **last}

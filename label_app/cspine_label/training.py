@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cspine.errors import CspineError
-from cspine.settings import SEGMENTATION
+from cspine.findings import Decision
+from cspine.settings import CLASSIFICATION, SEGMENTATION
 from cspine_label.cases import FINAL
 from cspine_label.errors import ConflictError, UnknownNameError
 from cspine_label.job import EVALUATION, LOG, PROGRESS, Job, LabelledFile, TrainingPlan, is_validation
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAINABLE: Final = (SEGMENTATION,)
+PROGRAMS: Final = {
+    SEGMENTATION: "cspine_label.training_job",
+    CLASSIFICATION: "cspine_label.classifier_job",
+}
+TRAINABLE: Final = tuple(PROGRAMS)
 STOP_S: Final = 5.0
 LOG_LINES: Final = 40
 
@@ -35,7 +40,7 @@ class Run:
 
     Attributes:
         name: of its candidate.
-        model: the bundle.
+        model: the bundle that is trained.
         params: as they were asked for.
         status: RUNNING, DONE, ERROR or CANCELED, as MONAI Label's clients know them.
         started, ended: seconds since 1970.
@@ -79,21 +84,13 @@ class Training:
             RefusedLabelError: parameters out of bounds.
         """
         if model not in TRAINABLE:
-            raise UnknownNameError(f"There is no training of '{model}' here; {TRAINABLE[0]} can be trained.")
+            raise UnknownNameError(f"There is no training of '{model}'; choose {' or '.join(TRAINABLE)}.")
         plan = TrainingPlan.read(params)
         with self._lock:
             if self.is_running:
                 raise ConflictError("A training runs already; stop it or wait until it has ended.")
-            labelled = self._desk.labelled()
-            if all(is_validation(case) for case in labelled):
-                raise ConflictError(
-                    f"There is nothing to train on: {len(labelled)} cases have a final label, and "
-                    f"{sum(map(is_validation, labelled))} of them belong to the fixed validation set."
-                )
-            if not plan.validation_phantoms and not any(map(is_validation, labelled)):
-                raise ConflictError(
-                    "There is nothing to compare candidates on; set validation_phantoms above 0."
-                )
+            labelled = self._taught(model)
+            check(model, plan, labelled)
             self._stopping.clear()
             folder = self._desk.shelf.new_candidate(time.strftime("%Y%m%d-%H%M%S"))
             self._runs.append(Run(folder.name, model, asdict(plan)))
@@ -142,7 +139,7 @@ class Training:
         """On a thread of its own: gather the files, run the process, and say how it ended."""
         try:
             self._gather(model, plan, labelled).write(folder)
-            exit_code = self._watch(folder)
+            exit_code = self._watch(model, folder)
         except (CspineError, OSError) as error:
             self._ended(folder, "ERROR", None, str(error))
             return
@@ -156,19 +153,31 @@ class Training:
                 folder, "ERROR", exit_code, f"The training failed ({how}); its candidate was dropped."
             )
 
+    def _taught(self, model: str) -> tuple[str, ...]:
+        """Cases that teach a model: with a final label and, for fractures, a level that was decided."""
+        labelled = self._desk.labelled()
+        return labelled if model == SEGMENTATION else tuple(c for c in labelled if self._is_judged(c))
+
+    def _is_judged(self, case: str) -> bool:
+        record = self._desk.labels.record(case, FINAL)
+        said = record.annotations.values() if record else ()
+        return any(level.decision is not Decision.UNDETERMINED for level in said)
+
     def _gather(self, model: str, plan: TrainingPlan, labelled: tuple[str, ...]) -> Job:
         files: dict[bool, list[LabelledFile]] = {True: [], False: []}
         for case in labelled:
             image = self._desk.images.path(case)
             label = self._desk.label_file(case, FINAL)
-            files[is_validation(case)].append(LabelledFile(case, str(image), str(label)))
+            record = self._desk.labels.record(case, FINAL)
+            said = record.fractures if record else {}
+            files[is_validation(case)].append(LabelledFile(case, str(image), str(label), said))
         reference = self._desk.shelf.root(self._desk.shelf.active)
         return Job(model, str(reference), plan, files[False], files[True])
 
-    def _watch(self, folder: Path) -> int:
+    def _watch(self, model: str, folder: Path) -> int:
         if self._stopping.is_set():
             return 1
-        command = (sys.executable, "-m", "cspine_label.training_job", str(folder))
+        command = (sys.executable, "-m", PROGRAMS[model], str(folder))
         with (folder / LOG).open("wb") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
             try:
@@ -190,6 +199,32 @@ class Training:
                 log=lines,
             )
         self._desk.history.note("trained", candidate=folder.name, status=status)
+
+
+def check(model: str, plan: TrainingPlan, cases: Sequence[str]) -> None:
+    """Refuse a training that could teach or prove nothing.
+
+    Args:
+        model: that is trained.
+        plan: of the training.
+        cases: those that teach the model.
+
+    Raises:
+        ConflictError: why it could not.
+    """
+    kept = sum(map(is_validation, cases))
+    if len(cases) == kept:
+        what = "a final label" if model == SEGMENTATION else "a level judged present or absent"
+        raise ConflictError(
+            f"There is nothing to train on: {len(cases)} cases have {what}, and {kept} of them belong to "
+            "the fixed validation set."
+        )
+    if not plan.validation_phantoms and not kept:
+        raise ConflictError("There is nothing to compare candidates on; set validation_phantoms above 0.")
+    if model == CLASSIFICATION and not plan.phantoms:
+        raise ConflictError(
+            "A few judged levels alone would not teach what a fracture is; set phantoms above 0."
+        )
 
 
 def _tail(path: Path) -> list[str]:

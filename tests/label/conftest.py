@@ -163,6 +163,37 @@ def run_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def folder_servers(
+    run_server: Callable[..., Server], nifti_folder: Callable[[int], Path]
+) -> Callable[[], Server]:
+    """A function to the one label server on a folder: case0 to case5, of which case3 is for validation."""
+    return cache(lambda: run_server(nifti_folder(6)))
+
+
+@pytest.fixture
+def server(label_environment: None, folder_servers: Callable[[], Server]) -> Server:
+    """The label server on a folder, one for all tests; what one test saves the next one meets."""
+    return folder_servers()
+
+
+@pytest.fixture
+def save(server: Server, neck: Neck, tmp_path: Path) -> Callable[..., httpx.Response]:
+    """A function that sends a label as a program without MONAI Label's client would."""
+
+    def send(case: str, labels: np.ndarray, grid: Grid | None = None, **params: object) -> httpx.Response:
+        path = tmp_path / "label.nii.gz"
+        write_image(labels, grid or neck.truth.grid, path)
+        return server.http.put(
+            "/datastore/label",
+            params={"image": case},
+            data={"params": json.dumps(params)},
+            files={"label": ("label.nii.gz", path.read_bytes())},
+        )
+
+    return send
+
+
 @pytest.fixture
 def label_environment(service) -> None:
     """Skips, or fails, without the label server's environment."""

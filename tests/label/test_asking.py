@@ -160,8 +160,8 @@ def shelf(tmp_path) -> Shelf:
     return Shelf(tmp_path / "bundles", tmp_path / "workspace")
 
 
-def _evaluated(folder: Path, mean: float) -> None:
-    content = {"model": BUNDLES[1], "reference": {"mean": 0.8}, "candidate": {"mean": mean}}
+def _evaluated(folder: Path, mean: float, model: str = BUNDLES[1]) -> None:
+    content = {"model": model, "reference": {"mean": 0.8}, "candidate": {"mean": mean}}
     (folder / "evaluation.json").write_text(json.dumps(content))
 
 
@@ -179,10 +179,23 @@ def test_only_an_explicit_act_puts_a_candidate_into_use_and_the_released_weights
 
 def test_a_worse_candidate_is_promoted_only_on_demand(shelf):
     _evaluated(shelf.new_candidate("20261121-120000"), 0.7)
-    with pytest.raises(ConflictError, match="lower mean Dice"):
+    with pytest.raises(ConflictError, match="does worse on the validation set"):
         shelf.promote("20261121-120000")
     shelf.promote("20261121-120000", even_if_worse=True)
     assert shelf.active == "20261121-120000"
+
+
+def test_promoting_one_network_leaves_the_other_as_it_is_in_use(shelf):
+    for name, model in (("20261121-120000", BUNDLES[1]), ("20261121-120001", BUNDLES[2])):
+        folder = shelf.new_candidate(name)
+        (folder / "bundles" / model / "weights").write_text(f"trained {name}")
+        _evaluated(folder, 0.9, model)
+    shelf.promote("20261121-120000")
+    shelf.promote("20261121-120001")
+    in_use = [(shelf.root(shelf.active) / name / "weights").read_text() for name in BUNDLES]
+    assert in_use == ["released", "trained 20261121-120000", "trained 20261121-120001"]
+    again = shelf.new_candidate("20261121-120002")
+    assert [(again / "bundles" / name / "weights").read_text() for name in BUNDLES] == in_use
 
 
 def test_a_candidate_without_evaluation_cannot_be_promoted_and_is_dropped_at_the_next_start(shelf):

@@ -1,53 +1,18 @@
-"""Bad input gets a 4xx with a sentence; slow inferences and killed trainings harm nobody."""
+"""Bad input gets a 4xx with a sentence; a slow inference harms nobody."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+
+from cspine_label.cli import main
 
 SEGMENTATION = "cspine_ct_segmentation"
 
 pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
-
-
-@pytest.fixture(scope="module")
-def served(run_server, nifti_folder):
-    made: list = []
-
-    def serve():
-        if not made:
-            made.append(run_server(nifti_folder(3)))
-        return made[0]
-
-    return serve
-
-
-@pytest.fixture
-def server(label_environment, served):
-    return served()
-
-
-@pytest.fixture
-def save(server, neck, tmp_path):
-    """A function that sends a label to case0."""
-    from cspine_label.images import write_image
-
-    def send(labels: np.ndarray, grid=None, **fields):
-        path = tmp_path / "label.nii.gz"
-        write_image(labels, grid or neck.truth.grid, path)
-        params = {"params": json.dumps(fields.pop("params", {}))}
-        files = {"label": (fields.pop("name", "label.nii.gz"), path.read_bytes())}
-        return server.http.put(
-            "/datastore/label", params={"image": "case0", **fields}, data=params, files=files
-        )
-
-    return send
 
 
 def _sentence(answer, status: int) -> str:
@@ -96,7 +61,7 @@ def test_a_label_of_another_size_is_refused_with_both_sizes(save, neck):
     from cspine.volume import Grid
 
     small = neck.truth.labels[:-1].copy()
-    refused = save(small, Grid(small.shape, neck.truth.grid.affine_lps))
+    refused = save("case0", small, Grid(small.shape, neck.truth.grid.affine_lps))
     assert "90 x 90 x 69 voxels, the image 90 x 90 x 70" in _sentence(refused, 422)
 
 
@@ -106,23 +71,23 @@ def test_a_label_that_lies_elsewhere_is_refused(save, neck):
     moved = neck.truth.grid.affine_lps.copy()
     moved[0, 3] += 30
     assert "does not lie where the image lies" in _sentence(
-        save(neck.truth.labels, Grid(neck.truth.grid.shape, moved)), 422
+        save("case0", neck.truth.labels, Grid(neck.truth.grid.shape, moved)), 422
     )
 
 
 def test_values_that_are_no_level_an_empty_label_and_a_stray_stroke_are_refused(save, neck):
     odd = neck.truth.labels.copy()
     odd[odd == 3] = 44
-    assert "the value 44" in _sentence(save(odd), 422)
-    assert "empty" in _sentence(save(np.zeros_like(odd)), 422)
+    assert "the value 44" in _sentence(save("case0", odd), 422)
+    assert "empty" in _sentence(save("case0", np.zeros_like(odd)), 422)
     stray = np.where(neck.truth.labels == 2, 2, 0).astype(np.uint8)
     stray[0, 0, 0] = 5
-    assert "C5 has only 1 voxels" in _sentence(save(stray), 422)
+    assert "C5 has only" in _sentence(save("case0", stray), 422)
 
 
 def test_names_that_are_no_level_are_refused(save, neck):
-    params = {"label_info": [{"name": "tumour", "idx": 1}]}
-    assert "'tumour' is no level" in _sentence(save(neck.truth.labels, params=params), 422)
+    names = [{"name": "tumour", "idx": 1}]
+    assert "'tumour' is no level" in _sentence(save("case0", neck.truth.labels, label_info=names), 422)
 
 
 def test_a_file_that_is_no_label_and_parameters_that_are_no_json_are_refused(server):
@@ -138,9 +103,10 @@ def test_a_file_that_is_no_label_and_parameters_that_are_no_json_are_refused(ser
 
 
 def test_what_cannot_be_said_of_fractures_is_refused(server, save, neck):
-    put = lambda said: server.http.put("/fractures", params={"image": "case0"}, json=said)  # noqa: E731
+    put = lambda said: server.http.put("/fractures", params={"image": "case5"}, json=said)  # noqa: E731
     assert "not labelled yet" in _sentence(put({"C1": "absent"}), 409)
-    assert save(np.where(neck.truth.labels > 2, neck.truth.labels, 0).astype(np.uint8)).status_code == 200
+    lower = np.where(neck.truth.labels > 2, neck.truth.labels, 0).astype(np.uint8)
+    assert save("case5", lower).status_code == 200
     assert "'T1' is no level" in _sentence(put({"T1": "present"}), 422)
     assert "present, absent or undetermined" in _sentence(put({"C5": "maybe"}), 422)
     assert "C1 is not drawn" in _sentence(put({"C1": "absent"}), 422)
@@ -168,6 +134,18 @@ def test_what_of_monai_label_harms_or_is_not_needed_is_not_there(server, path):
         assert server.http.request(method, path).status_code in (404, 405)
 
 
+def test_asking_for_a_case_starts_no_process(server):
+    """MONAI Label starts all scorers anew with each sample."""
+    server.http.post("/activelearning/first", json={"client_id": "counter"}).raise_for_status()
+    assert psutil.Process(server.process.pid).children(recursive=True) == []
+
+
+def test_there_is_one_worker_and_no_way_to_ask_for_more():
+    """With --workers 2 MONAI Label's server restarts for ever."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--studies", ".", "--workers", "2"])
+
+
 def test_a_slow_inference_does_not_hold_up_info(server):
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(server.http.post, f"/infer/{SEGMENTATION}", params={"image": "case0"})
@@ -177,50 +155,3 @@ def test_a_slow_inference_does_not_hold_up_info(server):
             answered += 1
         assert slow.result().status_code == 200
     assert answered >= 2
-
-
-def test_training_on_nothing_or_beyond_bounds_is_refused(label_environment, server, save, neck):
-    assert "steps" in _sentence(server.http.post(f"/train/{SEGMENTATION}", json={"steps": 0}), 422)
-    assert "no training" in _sentence(server.http.get("/train/"), 404).lower()
-    assert "No training runs" in _sentence(server.http.delete("/train/"), 404)
-
-
-def _start_training(server, save, neck) -> None:
-    from cspine_label.job import is_validation
-
-    assert not is_validation("case0")
-    assert save(neck.truth.labels).status_code == 200
-    started = server.http.post(f"/train/{SEGMENTATION}", json={"steps": 50_000, "phantoms": 0})
-    assert started.status_code == 200
-
-
-def _job_of(server) -> int | None:
-    """The process of the training."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode()
-        except OSError:
-            continue
-        if "cspine_label.training_job" in command and str(server.workspace) in command:
-            return int(process.name)
-    return None
-
-
-def test_a_killed_training_leaves_the_server_alive_and_no_candidate(server, save, neck, until):
-    _start_training(server, save, neck)
-    os.kill(until(lambda: _job_of(server)), signal.SIGKILL)
-    ended = until(lambda: (s := server.http.get("/train/").json())["status"] != "RUNNING" and s)
-    assert ended["status"] == "ERROR"
-    assert "killed by signal 9" in ended["message"]
-    assert server.http.get("/model/").json() == {"active": "released", "candidates": []}
-    assert list((server.workspace / "candidates").iterdir()) == []
-    assert server.http.get("/info/").status_code == 200
-
-
-def test_a_stopped_training_is_cancelled_and_leaves_no_candidate(server, save, neck, until):
-    _start_training(server, save, neck)
-    until(lambda: _job_of(server))
-    server.http.delete("/train/")
-    ended = until(lambda: (s := server.http.get("/train/").json())["status"] != "RUNNING" and s)
-    assert ended["status"] == "CANCELED"
-    assert list((server.workspace / "candidates").iterdir()) == []

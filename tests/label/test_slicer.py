@@ -16,23 +16,6 @@ LEVELS = [f"C{number}" for number in range(1, 8)]
 pytestmark = pytest.mark.timeout(900)  # a server starts in ten seconds, on a busy machine in minutes
 
 
-@pytest.fixture(scope="module")
-def served(run_server, nifti_folder):
-    made: list = []
-
-    def serve():
-        if not made:
-            made.append(run_server(nifti_folder(6)))
-        return made[0]
-
-    return serve
-
-
-@pytest.fixture
-def server(label_environment, served):
-    return served()
-
-
 def _save(neck, path: Path, keep: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7), by_order: bool = False) -> str:
     from cspine_label.images import write_image
 
@@ -141,35 +124,3 @@ def test_scores_are_parts_of_one(server, slicer, neck, tmp_path, until):
         scores = server.http.post(f"/scoring/{kind}").json()["scores"]
         assert set(doubts) <= set(scores)
         assert all(0 <= value <= 1 for value in scores.values())
-
-
-def test_one_round_of_training_makes_a_candidate_that_is_compared_and_promoted_by_hand(
-    server, slicer, neck, tmp_path, until
-):
-    client = slicer(server)
-    for case in ("case1", "case3"):  # case3 is one of the validation set
-        client.save_label(case, _save(neck, tmp_path / "label.nii.gz"))
-    released = {path: path.read_bytes() for path in (Path("bundles")).rglob("model.pt")}
-    options = {"steps": 2, "phantoms": 0, "validation_phantoms": 0}
-    started = client.train_start(SEGMENTATION, {**options, "pretrained": False})
-    assert started["status"] == "RUNNING"
-    with pytest.raises(slicer.error, match="runs already"):
-        client.train_start(SEGMENTATION, {})
-    assert client.train_status(check_if_running=True)
-    until(lambda: not client.train_status(check_if_running=True), 800)
-    ended = client.train_status()
-    assert ended["status"] == "DONE", ended
-    shelf = server.http.get("/model/").json()
-    candidate = shelf["candidates"][-1]
-    assert shelf["active"] == "released"
-    assert candidate["validation"] == {"cases": ["case3"], "phantoms": 0}
-    assert candidate["reference"]["sha256"] != candidate["candidate"]["sha256"]
-    assert 0 <= candidate["candidate"]["mean"] <= 1
-    promoted = server.http.post(
-        "/model/promote", params={"candidate": candidate["name"], "even_if_worse": True}
-    )
-    assert promoted.json() == {"active": candidate["name"]}
-    client.infer(SEGMENTATION, "case0", {})
-    assert {path: path.read_bytes() for path in released} == released
-    back = server.http.post("/model/promote", params={"candidate": "released"})
-    assert back.json() == {"active": "released"}
