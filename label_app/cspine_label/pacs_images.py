@@ -22,7 +22,7 @@ from cspine_label.errors import ConflictError, UnknownNameError
 from cspine_label.pacs import Pacs
 from cspine_label.segmentations import is_drawn, referenced_series
 
-FRESH_S: Final = 10.0
+FRESH_S: Final = 5.0
 """How long an answer of the PACS counts as true; a label that was saved here is known at once."""
 
 
