@@ -37,7 +37,7 @@ def make_study() -> Callable[..., Path]:
 def plan() -> Callable[..., Plan]:
     """A function that makes a plan with the fake warm process."""
 
-    def make(*, workers: int = 1, timeout_s: float = 60.0) -> Plan:
+    def make(*, workers: int = 1, timeout_s: float = 600.0) -> Plan:
         study = StudyOptions(Path(), Path(), models_dir(), device="cpu", timeout_s=timeout_s)
         return Plan(study, workers, (sys.executable, "-W", "ignore", str(PROGRAMS / "fake_warm.py")))
 

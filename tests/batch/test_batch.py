@@ -16,10 +16,12 @@ from cspine.errors import TerminatedError, UsageError
 from fracture_map import names
 from fracture_map.batch.command import run_batch
 from fracture_map.batch.entries import Entry, entries_of
+from fracture_map.batch.one import analyse_one
 from fracture_map.batch.pool import run_on_machine
+from fracture_map.batch.warm import WarmAnalyst
 from fracture_map.supervise import StopFlag
 
-STUDIES, BROKEN, PATIENCE_S = 200, 10, 200
+STUDIES, BROKEN, PATIENCE_S = 200, 10, 1200
 
 
 def run(plan, root: Path, out: Path, stop: StopFlag | None = None) -> int:
@@ -53,7 +55,7 @@ def spoil(folder: Path, number: int) -> None:
 CODES = {0: 4, 1: 4, 2: 4, 3: 1, 4: 3}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_a_batch_that_is_killed_goes_on_where_it_stood_and_broken_studies_stay_by_themselves(
     make_study, batch_program, tmp_path
 ):
@@ -109,10 +111,18 @@ def test_one_process_serves_many_studies_and_a_crash_ends_only_its_own(make_stud
 
 
 def test_a_study_that_takes_too_long_is_ended_and_the_next_begins(make_study, plan, tmp_path):
-    make_study(tmp_path / "root" / "a", 1, "HANG")
-    make_study(tmp_path / "root" / "b", 2)
-    assert run(plan(timeout_s=15.0), tmp_path / "root", tmp_path / "out") == 1
-    assert [row["exit_code"] for row in table(tmp_path / "out").values()] == ["124", "0"]
+    root = tmp_path / "root"
+    for number, markers in enumerate([(), ("HANG",), ()]):
+        make_study(root / str(number), number, *markers)
+    analyst = WarmAnalyst(plan().command)
+    limits_s = (600.0, 1.0, 600.0)
+    rows = [
+        analyse_one(entry, plan(timeout_s=limit_s), analyst, StopFlag())
+        for entry, limit_s in zip(entries_of(root, tmp_path / "out"), limits_s, strict=True)
+    ]
+    analyst.close()
+    assert [row["exit_code"] for row in rows] == [0, 124, 0]
+    assert rows[0]["device"] != rows[2]["device"]  # the process that hung is gone
 
 
 def test_what_failed_for_reasons_of_the_machine_is_tried_again_and_answers_are_not(

@@ -16,7 +16,7 @@ def comparable(rows) -> dict[str, dict[str, object]]:
     return {row["study"]: {key: row[key] for key in row if key not in VARYING} for row in rows}
 
 
-@pytest.mark.timeout(580)
+@pytest.mark.timeout(3000)
 def test_two_workers_on_ray_give_the_same_rows_though_one_of_them_is_killed(
     service, make_study, plan, tmp_path, monkeypatch
 ):

@@ -44,14 +44,14 @@ from fracture_map.watch.settings import Settings, Spool, Timing
 FAKE = Path(__file__).parent / "programs" / "fake_analysis.py"
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 UID_LENGTH = 44
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 QUICK = Timing(
     poll_s=0.1,
     sweep_s=0.1,
     quiet_s=0.3,
     incomplete_after_s=0.6,
-    lease_s=2.0,
+    lease_s=60.0,
     retry_s=0.2,
     retry_max_s=1.0,
     max_attempts=200,
@@ -80,7 +80,7 @@ class Orthanc:
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=300, trust_env=False)
 
     @property
     def url(self) -> str:
@@ -107,7 +107,7 @@ class Orthanc:
         path.write_text(json.dumps(settings))
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([self.program, str(path)], stdout=log, stderr=subprocess.STDOUT)
-        wait_until(self._answers, 60)
+        wait_until(self._answers)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -245,7 +245,7 @@ def options(tmp_path: Path, templates: Path, request: pytest.FixtureRequest) -> 
         made = WatchOptions(
             dicomweb=request.getfixturevalue("orthanc").dicomweb,
             state=tmp_path / "state",
-            study=StudyOptions(Path(), Path(), models_dir(), command=command, timeout_s=120),
+            study=StudyOptions(Path(), Path(), models_dir(), command=command, timeout_s=600),
             settings=Settings(studies=Rules(max_age_days=None), timing=timing, spool=Spool(0.0)),
             listen=("127.0.0.1", 0),
         )

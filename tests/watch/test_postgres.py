@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.service("orthanc"), pytest.mark.service("postgresql")]
 STUDIES = 8
 
 
+@pytest.mark.timeout(3000)
 def test_two_watchers_share_one_queue_and_one_that_dies_is_replaced_by_the_other(
     site, postgres, start_process, with_settings, tmp_path
 ):

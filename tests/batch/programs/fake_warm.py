@@ -29,11 +29,11 @@ def misbehave(source: Path) -> None:
     if (source / "CRASH").exists():
         ctypes.string_at(0)
     if (source / "HANG").exists():
-        time.sleep(600)
+        time.sleep(3600)
     if (source / "KILL_PARENT").exists():
         (source / "KILL_PARENT").unlink()
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(600)
+        time.sleep(3600)
 
 
 def analyse(request: Request, tell: Tell) -> None:
