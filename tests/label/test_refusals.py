@@ -136,7 +136,7 @@ def test_what_of_monai_label_harms_or_is_not_needed_is_not_there(server, path):
 
 def test_asking_for_a_case_starts_no_process(server):
     """MONAI Label starts all scorers anew with each sample."""
-    server.http.post("/activelearning/first", json={"client_id": "counter"}).raise_for_status()
+    server.http.post("/activelearning/first", json={"client_id": "ann"}).raise_for_status()
     assert psutil.Process(server.process.pid).children(recursive=True) == []
 
 

@@ -31,6 +31,7 @@ def test_the_server_describes_itself_with_c1_to_c7_as_1_to_7(server, slicer):
     info = slicer(server).info()
     assert info["labels"] == {name: number for number, name in enumerate(LEVELS, start=1)}
     assert info["models"][SEGMENTATION]["labels"] == info["labels"]
+    assert set(info["trainers"]) == {SEGMENTATION, CLASSIFICATION}
     assert set(info["strategies"]) == {"first", "random", "uncertainty", "tta", "disagreement"}
     assert set(info["scoring"]) == {"dice", "sanity", "uncertainty", "tta", "disagreement"}
 
