@@ -28,7 +28,7 @@ test: .venv/dev.ready  ## the tests; installs the validators and Orthanc where i
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest
 
-test-long: .venv/dev.ready .venv-label/ready  ## label server, watcher, batch, RSNA runs: up to an hour
+test-long: .venv/dev.ready .venv-label/ready  ## label server and RSNA runs: up to an hour
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest -m long
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from cspine.phantom.dicom_attributes import StudyOptions as PhantomOptions
 from cspine.phantom.dicom_study import write_study
@@ -36,6 +37,10 @@ def findings(folder: Path) -> dict[str, object]:
     return content
 
 
+def masks(folder: Path) -> np.ndarray:
+    return dcmread(folder / names.SEGMENTATION).pixel_array
+
+
 @pytest.mark.timeout(3000)
 def test_the_second_study_of_a_warm_process_gets_what_a_fresh_process_finds(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
@@ -47,4 +52,7 @@ def test_the_second_study_of_a_warm_process_gets_what_a_fresh_process_finds(tmp_
     assert [rows[name]["exit_code"] for name in "abc"] == [0, 3, 0]
     assert run_study(options, StopFlag()).error is None
     assert findings(out / "a") == findings(out / "c") == findings(tmp_path / "alone")
-    assert (out / "c" / names.SEGMENTATION).stat().st_size > 0
+    alone = masks(tmp_path / "alone")
+    assert alone.any()
+    for warm in "ac":
+        np.testing.assert_array_equal(masks(out / warm), alone)

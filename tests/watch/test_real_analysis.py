@@ -30,14 +30,14 @@ def test_a_neck_sent_in_pieces_to_a_watcher_that_is_killed_gets_one_report_and_o
     site, neck, start_process, with_settings
 ):
     uid = str(study_uid(PhantomOptions(seed=SEED)))
-    wanted = with_settings(site.options(), incomplete_after_s=3600.0)
+    wanted = with_settings(site.options(), incomplete_after_s=3600.0, lease_s=2.0)
     wanted = replace(wanted, study=replace(wanted.study, command=CHILD, device="cpu", timeout_s=900.0))
     process = start_process(wanted)
     site.orthanc.c_store(*neck[:25], *neck[40:])  # the middle is still on its way
-    site.wait_until(lambda: site.states(wanted).get(uid) == "incomplete", 900)
+    site.wait_until(lambda: site.states(wanted).get(uid) == "incomplete")
     assert not site.orthanc.reports(uid)
     site.orthanc.c_store(*neck[25:40])
-    site.wait_until(lambda: site.is_claimed(wanted, uid), 900)
+    site.wait_until(lambda: site.is_claimed(wanted, uid))
     process.kill()
     process.join()
     start_process(wanted)
