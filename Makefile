@@ -24,11 +24,11 @@ setup: .venv/dev.ready  ## everything that developing needs, in .venv
 demo: .venv/app.ready  ## a phantom study through the whole application
 	$(BIN)/fracture-map demo $(OUT)
 
-test: .venv/dev.ready  ## the tests; installs the validators and Orthanc where it is root on Debian
+test: .venv/dev.ready .venv-label/ready  ## the tests; installs the validators and Orthanc where it is root on Debian
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest
 
-test-long: .venv/dev.ready .venv-label/ready  ## label server and RSNA runs: up to an hour
+test-long: .venv/dev.ready  ## whole trainings on RSNA 2022's form of data: minutes
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest -m long
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("label", "datasets/rsna/test_run.py", "datasets/rsna/test_prepare.py")
-"""Tests of the label server and of whole trainings, below tests/: `make test-long` runs them."""
+LONG = ("datasets/rsna/test_run.py", "datasets/rsna/test_prepare.py")
+"""Tests of whole trainings, below tests/: `make test-long` runs them."""
 
 
 @pytest.hookimpl(tryfirst=True)
