@@ -82,7 +82,7 @@ def _conf(options: argparse.Namespace) -> dict[str, Any]:
 
 def _announce(options: argparse.Namespace, *, is_pacs: bool, with_users: bool) -> None:
     host = f"[{options.host}]" if ":" in options.host else options.host
-    address = f"http://{host}:{options.port}"
+    address = (options.public_url or f"http://{host}:{options.port}").rstrip("/")
     print(f"Studies:   {options.studies}")
     print(f"3D Slicer: {address}   (module MONAI Label, 'MONAI Label server')")
     ohif = f"{address}/ohif/next   (all studies: {address}/ohif/)"
