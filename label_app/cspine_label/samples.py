@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import ModelImage, VertebraCrop
 from cspine.datasets.crop_samples import LabelledCrop
-from cspine.datasets.phantom_spines import Sample
+from cspine.datasets.spine_samples import Sample
 from cspine.dicom import read_ct
 from cspine.findings import Decision
-from cspine.models.inference import class_probabilities
+from cspine.models.inference import most_likely
 from cspine.models.segmenter import cut_patch
 from cspine.volume import Grid, SpineMask, Visibility, Volume
 from cspine_label.errors import RefusedLabelError
@@ -66,7 +66,7 @@ def spine_sample(image: ModelImage, mask: SpineMask, shape: Shape, network: torc
         raise RefusedLabelError("An empty label teaches nothing; draw the vertebrae.")
     corners = np.concatenate(boxes)
     patch = cut_patch(image, (corners.min(0) + corners.max(0)) / 2, shape)
-    known = class_probabilities(network, patch.image).argmax(0).cpu().numpy().astype(np.uint8)
+    known = most_likely(network, patch.image).cpu().numpy().astype(np.uint8)
     labels = merged(known, nearest(mask.labels, mask.grid, patch.grid), mask)
     pixels = np.clip(np.rint(patch.image.cpu().numpy() * 255), 0, 255).astype(np.uint8)
     return np.stack([pixels, labels])

@@ -18,12 +18,12 @@ import numpy as np
 
 from cspine.datasets.phantom_spines import (
     HELD_OUT_SEED,
-    Sample,
     SampleFolder,
     SampleSpec,
     render_sample,
     sample_path,
 )
+from cspine.datasets.spine_samples import Sample
 from cspine.device import pick_device
 from cspine.errors import CspineError
 from cspine.method import Method

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cspine.anatomy import THORACIC
+from cspine.anatomy import RISE_CHANNEL, THORACIC
 from cspine.models.bundle import load_bundle
-from cspine.models.inference import channels_last, class_probabilities
+from cspine.models.inference import channels_last, spine_output
 from cspine.models.localizer import find_cervical_spine
 from cspine.models.segmenter import cut_patch, name_vertebrae
 from cspine.settings import LOCALIZATION, SEGMENTATION
@@ -38,6 +38,7 @@ TURN_DEGREES: Final = 6.0
 BONE: Final = 0.5
 
 Probabilities = NDArray[np.float32]
+"""What `cspine.models.inference.spine_output` gives, (11, ...); of the classes alone, (10, ...)."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ def doubt_of_patch(
         torch.manual_seed(0)
         dropped = np.mean([_predicted(network, patch) for _ in range(PASSES)], axis=0)
     turned = [plain, *(undo(_predicted(network, do(patch))) for do, undo in _poses())]
-    return Doubt(entropy(dropped, bone), variance(turned, bone), disagreement(turned, pixdim_mm))
+    return Doubt(
+        entropy(dropped[:RISE_CHANNEL], bone),
+        variance([output[:RISE_CHANNEL] for output in turned], bone),
+        disagreement(turned, pixdim_mm),
+    )
 
 
 def entropy(probabilities: Probabilities, where: NDArray[np.bool_]) -> float:
@@ -93,9 +98,9 @@ def variance(passes: list[Probabilities], where: NDArray[np.bool_]) -> float:
     return _unit(float(4 * np.stack([p[:, where] for p in passes]).var(0).max(0).mean()))
 
 
-def disagreement(passes: list[Probabilities], pixdim_mm: tuple[float, float, float]) -> float:
+def disagreement(outputs: list[Probabilities], pixdim_mm: tuple[float, float, float]) -> float:
     """Part of the bone of the first pass to which the others, decoded as a sequence, give another level."""
-    names = [name_vertebrae(p, pixdim_mm)[1] for p in passes]
+    names = [name_vertebrae(output, pixdim_mm)[1] for output in outputs]
     first = names[0]
     if not first.any():
         return 1.0
@@ -125,7 +130,7 @@ def dropout(network: torch.nn.Module, probability: float) -> Iterator[None]:
 
 
 def _predicted(network: torch.nn.Module, patch: torch.Tensor) -> Probabilities:
-    found: Probabilities = class_probabilities(network, patch).cpu().numpy()
+    found: Probabilities = spine_output(network, patch).cpu().numpy()
     return found
 
 

@@ -30,7 +30,10 @@ THORACIC: Final = 8
 OCCIPUT: Final = 9
 """Channel of the networks for the skull: the anchor at the upper end."""
 NETWORK_CHANNELS: Final = ("background", *(v.name for v in CERVICAL), "thoracic", "occiput")
-"""Names of the output channels of the localization and the segmentation network, by index."""
+"""Names of the class channels of the localization and the segmentation network, by index."""
+RISE_CHANNEL: Final = len(NETWORK_CHANNELS)
+"""Channel of the segmentation network after those of the classes: by how many centimetres the centre of a
+voxel's vertebra lies further towards the head than the voxel."""
 
 # Masks of others use other numbers for the same vertebrae.
 FOREIGN_LABELS: Final[dict[str, dict[Vertebra, int]]] = {

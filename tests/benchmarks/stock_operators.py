@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cspine.anatomy import CERVICAL, Vertebra
+from cspine.anatomy import CERVICAL, RISE_CHANNEL, Vertebra
 from cspine.cuda_runtime import preload
 from cspine.models.bundle import INFERENCE, WEIGHTS, Bundle, build_network, load_bundle, read_json
 from cspine.preprocess.geometry import crop_grid, level_box
@@ -55,11 +55,13 @@ class Networks:
         network.load_state_dict(torch.load(bundle.path / WEIGHTS, weights_only=True))
         network.eval()
 
-        def in_bfloat16(*inputs: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16):
-                return network(*inputs)
+        def classes(*inputs: Any) -> Any:
+            """Without the rise, which stock operators know nothing to do with."""
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                found = network(*inputs)
+            return found[:, :RISE_CHANNEL] if bundle.name == SEGMENTATION else found
 
-        return in_bfloat16 if self.bfloat16 else network
+        return classes
 
     def preprocessing(self, name: str, image: Image) -> Compose:
         """The bundle's own transforms, reading the SDK's image from memory instead of a file."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cspine.anatomy import NETWORK_CHANNELS
+from cspine.anatomy import NETWORK_CHANNELS, RISE_CHANNEL
 from cspine.crops import CropSpec, ModelGrids
 from cspine.cuda_runtime import preload
 from cspine.datasets.phantom_spines import HELD_OUT_SEED, spl_grid
@@ -45,7 +45,9 @@ def transforms(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_the_channels_are_the_networks_classes_by_name(bundle: Bundle):
     channels = bundle.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert channels == {str(index): name for index, name in enumerate(NETWORK_CHANNELS)}
+    assert list(channels) == [str(index) for index in range(len(channels))]
+    assert tuple(channels.values())[:RISE_CHANNEL] == NETWORK_CHANNELS
+    assert tuple(channels.values())[RISE_CHANNEL:] == (("rise",) if bundle.name == SEGMENTATION else ())
 
 
 def test_inference_prepares_images_as_the_grid_in_the_metadata_says(bundle: Bundle):
@@ -66,10 +68,11 @@ def test_training_cuts_patches_of_the_size_that_inference_cuts(bundle: Bundle):
         assert tuple(config(bundle, "inference")["inferer"]["roi_size"]) == patch
 
 
-def test_the_network_gives_every_class_for_every_voxel(bundle: Bundle):
+def test_the_network_gives_every_channel_for_every_voxel(bundle: Bundle):
     network = bundle.network(torch.device("cpu"))
+    channels = bundle.metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
     with torch.inference_mode():
-        assert network(torch.zeros((1, 1, 32, 16, 48))).shape == (1, len(NETWORK_CHANNELS), 32, 16, 48)
+        assert network(torch.zeros((1, 1, 32, 16, 48))).shape == (1, channels, 32, 16, 48)
 
 
 def test_the_weights_are_small_enough_for_the_repository(bundle: Bundle):

@@ -49,7 +49,9 @@ class Bone(torch.nn.Module):
         logits = torch.zeros((1, CHANNELS, *image.shape[2:]))
         logits[:, 4:5] = 6 * bright
         logits[:, :1] = 3 * (1 - image)
-        return logits
+        # To the middle of `_patch`.
+        rise_cm = 0.2 * (15.5 - torch.arange(image.shape[2], dtype=torch.float32))
+        return torch.cat([logits, rise_cm[:, None, None].expand_as(image)], 1)
 
 
 def _patch() -> torch.Tensor:

@@ -45,17 +45,18 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def spine_probabilities() -> Callable[..., np.ndarray]:
+def spine_output() -> Callable[..., np.ndarray]:
     """A function that stacks blocks of bone, 12 mm high, from head to feet, 16 mm apart, one for each class.
 
     `sure` is the probability of the named class; the rest goes to the class that `rival` names for a block,
-    or evenly to all. Voxels are 2 x 2 x 2 mm.
+    or evenly to all. The rise points at the middle of each block. Voxels are 2 x 2 x 2 mm.
     """
 
     def make(classes: list[int], *, sure: float = 0.9, rival: dict[int, int] | None = None, gap: int = 2):
         slices = len(classes) * 8 + gap
         found = np.zeros((10, slices, 24, 20), np.float32)
         found[0] = 1
+        rise_cm = np.zeros((1, slices, 24, 20), np.float32)
         for place, label in enumerate(classes):
             if label < 0:
                 continue
@@ -66,6 +67,7 @@ def spine_probabilities() -> Callable[..., np.ndarray]:
                 found[(slice(None), *block)] = 0.001
                 found[(rival[place], *block)] = 1 - sure
             found[(label, *block)] = sure
-        return found / found.sum(0)
+            rise_cm[0, top - 5 : top + 1] = (2.5 - np.arange(6))[:, None, None] * 0.2
+        return np.concatenate([found / found.sum(0), rise_cm])
 
     return make

@@ -10,7 +10,7 @@ from cspine.anatomy import CERVICAL, OCCIPUT, THORACIC, Vertebra
 from cspine.crops import GridSpec, ModelGrids, ModelImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
-from cspine.models.inference import class_probabilities
+from cspine.models.inference import class_probabilities, spine_output
 from cspine.models.localizer import spine_center_lps_mm
 from cspine.models.segmenter import SpineSegmenter, cut_patch, reach_edges
 from cspine.volume import Grid, Visibility
@@ -20,7 +20,7 @@ COARSE, FINE = (4.0, 4.0, 4.0), (2.0, 2.0, 2.0)
 
 
 class Reader(torch.nn.Module):
-    """Reads a voxel's class from its grey value: class c is c / 10."""
+    """Reads a voxel's class from its grey value: class c is c / 10; points at the middle of its class."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,11 @@ class Reader(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         classes = torch.arange(10.0)[None, :, None, None, None]
-        return -self.sharpness * (10 * image.float() - classes).abs()
+        logits = -self.sharpness * (10 * image.float() - classes).abs()
+        slices = torch.arange(image.shape[2]).float()[:, None, None]
+        middles = [slices.expand_as(image[0, 0])[logits[0].argmax(0) == c].mean() for c in range(10)]
+        rise = torch.stack(middles)[logits.argmax(1)] - slices
+        return torch.cat([logits, 0.2 * rise[:, None]], 1)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def neck(first_mm: float = 0.0) -> np.ndarray:
     top = 130 - round(first_mm / 2)
     for place, label in enumerate([OCCIPUT, *range(1, 8), THORACIC, THORACIC]):
         low = top - 8 * place
-        classes[max(low, 0) : max(low + 6, 0), 20:40, 25:50] = label
+        classes[max(low, 0) : max(low + 6, 0), 12:48, 25:50] = label
     return classes
 
 
@@ -176,6 +180,12 @@ def test_an_output_that_is_no_number_is_an_error():
     broken.sharpness.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="not a number"):
         class_probabilities(broken, torch.zeros((16, 16, 16)))
+
+
+def test_a_segmentation_network_without_the_rise_is_of_another_version():
+    network = torch.nn.Conv3d(1, 10, 1)
+    with pytest.raises(ModelError, match="10 channels instead of 11"):
+        spine_output(network, torch.zeros((16, 16, 16)))
 
 
 @pytest.mark.parametrize("patch", [None, (100, 64, 48), (0, 16, 16)])

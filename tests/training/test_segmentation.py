@@ -18,8 +18,8 @@ from cspine.datasets.phantom_spines import (
     written_by_thread,
 )
 from cspine.errors import InputError
-from cspine.training.augment import Augmentation
-from cspine.training.segmentation import DiceCe, SpineBatches
+from cspine.training.augment import Augmentation, centers_of_levels
+from cspine.training.segmentation import DiceCe, SpineBatches, rise_error_cm
 
 SPEC = SampleSpec(GridSpec((5.0, 6.0, 7.0), None, (-500.0, 1300.0)), (40, 32, 24))
 STILL = Augmentation(
@@ -101,7 +101,7 @@ def test_phantoms_that_cannot_be_made_end_the_wait(tmp_path: Path):
 
 
 def test_without_augmentation_a_patch_is_the_middle_of_the_sample(sample: np.ndarray):
-    image, labels = STILL(
+    image, labels, _ = STILL(
         torch.from_numpy(sample), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(0)
     )
     window = (slice(4, 36), slice(8, 24), slice(4, 20))
@@ -113,7 +113,7 @@ def test_image_and_labels_move_together(sample: np.ndarray):
     marked = np.stack([np.where(sample[1] > 0, 255, 0).astype(np.uint8), sample[1]])
     moved = Augmentation(cut_ends=0, noise=0, blur=0, sharpen=0, gamma=(1, 1), gain=(1, 1), shift=(0, 0))
     for seed in range(4):
-        image, labels = moved(
+        image, labels, _ = moved(
             torch.from_numpy(marked), (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed)
         )
         bone = labels > 0
@@ -121,10 +121,35 @@ def test_image_and_labels_move_together(sample: np.ndarray):
         assert image[~bone].mean() < 0.05
 
 
+def test_the_centers_move_with_the_labels(sample: np.ndarray):
+    moved = Augmentation(cut_ends=0, cut_sides=0)
+    shape = (64, 48, 48)  # all of the sample, wherever it moves
+    for seed in range(4):
+        _, labels, centers = moved(
+            torch.from_numpy(sample), shape, SPEC.grid.pixdim_mm, np.random.default_rng(seed)
+        )
+        for level in range(1, 8):
+            if torch.isfinite(centers[level]):
+                found = torch.nonzero(labels == level)[:, 0].double().mean()
+                assert float(centers[level]) == pytest.approx(float(found), abs=0.25)
+        assert torch.isfinite(centers[1:8]).sum() >= 6
+        assert not torch.isfinite(centers[[0, 8, 9]]).any()
+
+
+def test_a_vertebra_at_the_edge_of_the_sample_has_no_known_center():
+    labels = torch.zeros((12, 8, 8), dtype=torch.uint8)
+    labels[0:3, 2:6, 2:6], labels[5:8, 2:6, 2:6] = 7, 6
+    centers = centers_of_levels(labels)
+    assert centers[6].tolist() == [6, 3.5, 3.5]
+    assert torch.isnan(centers[7]).all()
+
+
 def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.ndarray):
     full = np.stack([np.full_like(sample[0], 200), np.full_like(sample[1], 8)])
     cut = Augmentation(cut_ends=1.0, noise=0.0, shift_mm=(0, 0, 0), scale=(1, 1))
-    image, labels = cut(torch.from_numpy(full), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2))
+    image, labels, _ = cut(
+        torch.from_numpy(full), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2)
+    )
     bare = (labels == 0).all(-1).all(-1)
     assert bare.any()
     assert not bare.all()
@@ -164,6 +189,48 @@ def test_classes_that_are_not_in_view_do_not_count_as_lost_dice():
     label[0, :2] = 3
     values = DiceCe()(perfect(label, 50.0), {"image": torch.zeros((1, 1, 4, 4, 4)), "label": label})
     assert float(values["dice"]) == pytest.approx(1, abs=1e-3)
+
+
+def batch_with_rise() -> dict[str, torch.Tensor]:
+    """C6, C7 and a thoracic vertebra in slices of 1 cm, one voxel each; C7's center is 3 cm high."""
+    center_cm = torch.full((1, 10), torch.nan)
+    center_cm[0, 6], center_cm[0, 7], center_cm[0, 8] = 5.0, 3.0, 1.5
+    label = torch.tensor([8, 8, 7, 7, 6, 0])[None, :, None, None]
+    return {"label": label, "center_cm": center_cm, "height_cm": torch.arange(6.0)[None]}
+
+
+def test_the_rise_is_measured_against_the_center_of_the_voxels_own_vertebra():
+    batch = batch_with_rise()
+    right = torch.tensor([1.5, 0.5, 1.0, 0.0, 1.0, 99.0])[None, :, None, None]
+    assert float(rise_error_cm(right, batch)) == 0
+    assert float(rise_error_cm(right + 0.5, batch)) == pytest.approx(0.5)
+
+
+def test_of_a_thoracic_vertebra_only_a_center_that_is_too_high_is_wrong():
+    batch = batch_with_rise()
+    low = torch.tensor([-9.0, -9.0, 1.0, 0.0, 1.0, 0.0])[None, :, None, None]
+    assert float(rise_error_cm(low, batch)) == 0
+
+
+def test_without_a_known_center_the_rise_costs_nothing():
+    batch = batch_with_rise()
+    batch["center_cm"] = torch.full((1, 10), torch.nan)
+    rise = torch.ones((1, 6, 1, 1), requires_grad=True)
+    error = rise_error_cm(rise, batch)
+    error.backward()
+    assert float(error.detach()) == 0
+    assert rise.grad is not None
+
+
+def test_a_batch_knows_where_the_levels_have_their_centers(tmp_path: Path):
+    write_samples(tmp_path, [0], SPEC)
+    batch = SpineBatches(SampleFolder(tmp_path, 0, 1), ((32, 32, 16),), SPEC.grid.pixdim_mm, 2, 0, STILL)(0)
+    truth = render_sample(0, SPEC)[1, 4:36]
+    c5 = np.argwhere(truth == 5)[:, 0].mean() * 0.5
+    assert batch["center_cm"][:, 5].tolist() == pytest.approx([c5, c5], abs=0.02)
+    c6, c7 = batch["center_cm"][0, 6], batch["center_cm"][0, 7]
+    assert torch.isnan(c7) or float(batch["center_cm"][0, 8]) == pytest.approx(float(c7 - 0.75 * (c6 - c7)))
+    assert batch["height_cm"][1, :3].tolist() == [0, 0.5, 1.0]
 
 
 def test_a_patch_without_any_bone_has_a_loss_with_a_gradient():

@@ -49,7 +49,7 @@ def bundle(tmp_path: Path) -> Path:
     (path / "configs/metadata.json").write_text(json.dumps({"version": "1", "cspine": {"grid": grid}}))
     network = {
         "_target_": "cspine.models.spine_network.RefinedUNet",
-        "out_channels": 10,
+        "out_channels": 11,
         "channels": [4, 4, 4],
         "detail_channels": 4,
     }

@@ -1,4 +1,9 @@
-"""Pieces of bone: what the network saw as one vertebra, before it is decided which."""
+"""Pieces of bone: what the network saw as one vertebra, before it is decided which.
+
+Each voxel of bone points at the height of its own vertebra's centre. That is read off its near surroundings,
+so the pointers of one vertebra meet in a narrow band, a vertebra's height from the next one, even where the
+network cannot tell which vertebra it is and its classes change in the middle of one.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, signal
 from scipy.spatial import cKDTree
 
-from cspine.anatomy import CERVICAL, OCCIPUT, THORACIC
+from cspine.anatomy import CERVICAL, OCCIPUT, RISE_CHANNEL, THORACIC
 from cspine.volume import FloatArray
 
 STATES: Final = (*(int(v) for v in CERVICAL), THORACIC)
@@ -19,24 +24,28 @@ STATES: Final = (*(int(v) for v in CERVICAL), THORACIC)
 MIN_PIECE_ML: Final = 0.4
 """Smaller pieces are crumbs: they may belong to a vertebra but never are one."""
 FRAGMENT_SHARE: Final = 0.3
-"""A piece smaller than this share of the largest one of its class is a fragment, no vertebra of its own."""
+"""A part smaller than this share of the largest one that points at the same height is a fragment."""
 FRAGMENT_REACH_MM: Final = 7.0
-"""A fragment that touches no vertebra belongs to the nearest of its own class up to this far away."""
-HALF_THORACIC_MM: Final = 11.0
-"""From the top of the first thoracic vertebra, its joints included, to its centre."""
+"""A fragment that touches no vertebra belongs to the nearest part of its own up to this far away."""
 FLOOR: Final = 1e-3
 """Smallest posterior: one voxel cannot outweigh the others."""
+BAND_MM: Final = 1.0
+"""Step of the heights that are counted, smoothed by `SMOOTH_MM`."""
+SMOOTH_MM: Final = 1.5
+APART_MM: Final = 5.0
+"""Two vertebrae's centres are never closer."""
+DIP: Final = 0.1
+"""Between two vertebrae fewer voxels point than at the weaker of them, by at least this share of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One connected piece of bone of one class.
+    """The bone that points at one height: one vertebra.
 
     Attributes:
         evidence: (8,) mean log-posterior, over its voxels, that it is C1..C7 or thoracic, given that it is
             one of them.
-        height_mm: of its centre, towards the head, in the grid's frame; of a thoracic piece, which is many
-            vertebrae in one, of the centre of its topmost vertebra.
+        height_mm: of its centre, towards the head, in the grid's frame, also where part of it is not in view.
         volume_ml: of its voxels.
     """
 
@@ -60,32 +69,65 @@ class Pieces:
     skull_mm: float | None
 
 
-def find_pieces(probabilities: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Pieces:
+def find_pieces(output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Pieces:
     """Cut the bone into pieces.
 
     Args:
-        probabilities: (10, slices, rows, columns) of `NETWORK_CHANNELS`, slices towards the head.
+        output: (11, slices, rows, columns), what `cspine.models.inference.spine_output` gives, slices towards
+            the head.
         pixdim_mm: spacing along (slice, row, column).
     """
-    labels = _without_crumbs_of_skull(probabilities)
+    labels = _without_crumbs_of_skull(output[:RISE_CHANNEL])
     voxel_ml = float(np.prod(pixdim_mm)) / 1000
-    mains, fragments = _connected(labels, voxel_ml)
-    ids = np.zeros(labels.shape, np.int32)
-    for number, part in enumerate(mains, start=1):
-        ids[part.window][part.mask] = number
-    _adopt(ids, fragments, [part.label for part in mains], pixdim_mm)
-    described = [
-        _describe(probabilities, ids == number, pixdim_mm[0], voxel_ml) for number in range(1, len(mains) + 1)
-    ]
-    order = sorted(range(len(mains)), key=lambda index: -described[index].height_mm)
-    renumber = np.zeros(len(mains) + 1, np.int32)
-    renumber[[index + 1 for index in order]] = np.arange(1, len(mains) + 1)
-    skull = np.flatnonzero((labels == OCCIPUT).any((1, 2)))
-    return Pieces(
-        ids=renumber[ids],
-        pieces=tuple(described[index] for index in order),
-        skull_mm=float(skull[0]) * pixdim_mm[0] if skull.size else None,
+    bone = (labels > 0) & (labels <= THORACIC)
+    heights = (
+        np.arange(labels.shape[0], dtype=np.float32)[:, None, None] * pixdim_mm[0] + 10 * output[RISE_CHANNEL]
     )
+    bands = np.zeros(labels.shape, np.int32)
+    bands[bone] = _bands(heights[bone])
+    ids, count = _joined(bands, pixdim_mm, voxel_ml)
+    where = ids > 0
+    described = _described(ids[where], count, output[:RISE_CHANNEL, where], heights[where], voxel_ml)
+    skull = np.flatnonzero((labels == OCCIPUT).any((1, 2)))
+    return Pieces(ids, described, float(skull[0]) * pixdim_mm[0] if skull.size else None)
+
+
+def _bands(heights_mm: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Number the heights by the vertebra that they point at, 1 for the highest one."""
+    if heights_mm.size == 0:
+        return np.zeros(0, np.int32)
+    low = float(heights_mm.min()) - 4 * SMOOTH_MM
+    edges = np.arange(low, float(heights_mm.max()) + 4 * SMOOTH_MM + BAND_MM, BAND_MM)
+    counts = np.histogram(heights_mm, edges)[0].astype(np.float64)
+    smooth = ndimage.gaussian_filter1d(counts, SMOOTH_MM / BAND_MM)
+    tops, _ = signal.find_peaks(smooth, distance=APART_MM / BAND_MM)
+    cuts: list[float] = []
+    last: int | None = None
+    for top in tops:
+        if last is None:
+            last = int(top)
+            continue
+        dip = last + int(smooth[last : top + 1].argmin())
+        if smooth[dip] <= (1 - DIP) * min(smooth[last], smooth[top]):
+            cuts.append(float(edges[dip]) + BAND_MM / 2)
+            last = int(top)
+        elif smooth[top] > smooth[last]:
+            last = int(top)
+    below: NDArray[np.int32] = np.digitize(heights_mm, cuts).astype(np.int32)
+    return len(cuts) + 1 - below
+
+
+def _joined(
+    bands: NDArray[np.int32], pixdim_mm: tuple[float, float, float], voxel_ml: float
+) -> tuple[NDArray[np.int32], int]:
+    """Pieces of the bands, numbered from head to feet, with each fragment at its vertebra; how many."""
+    mains, fragments = _connected(bands, voxel_ml)
+    kept = {band: number for number, band in enumerate(sorted({part.band for part in mains}), start=1)}
+    ids = np.zeros(bands.shape, np.int32)
+    for part in mains:
+        ids[part.window][part.mask] = kept[part.band]
+    _adopt(ids, fragments, kept, pixdim_mm)
+    return ids, len(kept)
 
 
 def _without_crumbs_of_skull(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -100,85 +142,78 @@ def _without_crumbs_of_skull(probabilities: NDArray[np.float32]) -> NDArray[np.u
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One connected part of a class; its window has a margin of a voxel where there is room."""
+    """One connected part of a band, in a window with a margin of a voxel where there is room."""
 
-    label: int
+    band: int
     window: tuple[slice, slice, slice]
     mask: NDArray[np.bool_]
-    voxels: int
 
 
-def _connected(labels: NDArray[np.uint8], voxel_ml: float) -> tuple[list[_Part], list[_Part]]:
-    """Connected parts of each class: those that may be a vertebra, and fragments."""
+def _connected(bands: NDArray[np.int32], voxel_ml: float) -> tuple[list[_Part], list[_Part]]:
+    """Connected parts of each band: those that are of a vertebra, and fragments."""
     mains: list[_Part] = []
     fragments: list[_Part] = []
-    for label in STATES:
-        groups, _ = ndimage.label(labels == label, np.ones((3, 3, 3)))
-        parts = [
-            _part(label, groups, number, found)
-            for number, found in enumerate(ndimage.find_objects(groups), start=1)
-        ]
-        enough = max(MIN_PIECE_ML, FRAGMENT_SHARE * max((p.voxels for p in parts), default=0) * voxel_ml)
-        for part in parts:
-            (mains if part.voxels * voxel_ml >= enough else fragments).append(part)
+    for band, box in enumerate(ndimage.find_objects(bands), start=1):
+        if box is None:
+            continue
+        z, y, x = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        groups, count = ndimage.label(bands[z, y, x] == band, np.ones((3, 3, 3)))
+        voxels = np.bincount(groups.ravel())
+        enough = max(MIN_PIECE_ML, FRAGMENT_SHARE * voxels[1:].max() * voxel_ml)
+        for number in range(1, count + 1):
+            part = _Part(band, (z, y, x), groups == number)
+            (mains if voxels[number] * voxel_ml >= enough else fragments).append(part)
     return mains, fragments
-
-
-def _part(label: int, groups: NDArray[np.int32], number: int, found: tuple[slice, ...]) -> _Part:
-    z, y, x = (slice(max(s.start - 1, 0), s.stop + 1) for s in found)
-    mask = groups[z, y, x] == number
-    return _Part(label, (z, y, x), mask, int(np.count_nonzero(mask)))
 
 
 def _adopt(
     ids: NDArray[np.int32],
     fragments: list[_Part],
-    classes: list[int],
+    kept: dict[int, int],
     pixdim_mm: tuple[float, float, float],
 ) -> None:
-    """Give each fragment to the vertebra that it touches most, or the near one of its class, or drop it."""
+    """Give each fragment to the vertebra that it touches most, or the near one of its band, or drop it."""
     bones = ids.copy()
     for part in fragments:
         shell = ndimage.binary_dilation(part.mask, np.ones((3, 3, 3))) & ~part.mask
-        touching = np.bincount(bones[part.window][shell], minlength=len(classes) + 1)[1:]
+        touching = np.bincount(bones[part.window][shell], minlength=len(kept) + 1)[1:]
         if touching.any():
             ids[part.window][part.mask] = int(touching.argmax()) + 1
-            continue
-        same = [number for number, owner in enumerate(classes, start=1) if owner == part.label]
-        near = _nearest(part, bones, same, pixdim_mm)
-        if near is not None:
-            ids[part.window][part.mask] = near
+        elif part.band in kept and _near(part, bones, kept[part.band], pixdim_mm):
+            ids[part.window][part.mask] = kept[part.band]
 
 
-def _nearest(
-    part: _Part, bones: NDArray[np.int32], numbers: list[int], pixdim_mm: tuple[float, float, float]
-) -> int | None:
-    """The nearest of the given pieces within `FRAGMENT_REACH_MM` of a fragment; None where there is none."""
+def _near(part: _Part, bones: NDArray[np.int32], number: int, pixdim_mm: tuple[float, float, float]) -> bool:
+    """Whether a piece comes within `FRAGMENT_REACH_MM` of a fragment."""
     reach = [int(np.ceil(FRAGMENT_REACH_MM / mm)) for mm in pixdim_mm]
     low = [max(s.start - r, 0) for s, r in zip(part.window, reach, strict=True)]
     around = tuple(slice(a, s.stop + r) for a, s, r in zip(low, part.window, reach, strict=True))
-    nearby = bones[around]
-    places = np.argwhere(np.isin(nearby, numbers))
+    places = np.argwhere(bones[around] == number)
     if places.size == 0:
-        return None
+        return False
     own = np.argwhere(part.mask) + [s.start - a for s, a in zip(part.window, low, strict=True)]
-    distances, index = cKDTree(places * pixdim_mm).query(own * pixdim_mm)
-    closest = int(distances.argmin())
-    if distances[closest] > FRAGMENT_REACH_MM:
-        return None
-    return int(nearby[tuple(places[index[closest]])])
+    distances, _ = cKDTree(places * pixdim_mm).query(own * pixdim_mm)
+    return float(distances.min()) <= FRAGMENT_REACH_MM
 
 
-def _describe(
-    probabilities: NDArray[np.float32], mask: NDArray[np.bool_], slice_mm: float, voxel_ml: float
-) -> Piece:
-    posterior = probabilities[STATES[0] : STATES[-1] + 1, mask].astype(np.float64)
-    posterior = np.maximum(posterior / np.maximum(posterior.sum(0), 1e-12), FLOOR)
-    evidence = np.log(posterior).mean(1)
-    slices = np.nonzero(mask)[0] * slice_mm
-    thoracic = STATES[int(evidence.argmax())] == THORACIC
-    return Piece(
-        evidence=evidence,
-        height_mm=float(max(slices.max() - HALF_THORACIC_MM, slices.mean()) if thoracic else slices.mean()),
-        volume_ml=float(np.count_nonzero(mask) * voxel_ml),
-    )
+def _described(
+    ids: NDArray[np.int32],
+    count: int,
+    probabilities: NDArray[np.float32],
+    heights_mm: NDArray[np.float32],
+    voxel_ml: float,
+) -> tuple[Piece, ...]:
+    """Describe the pieces 1..`count`, given the number, the classes (10, n) and the height of each voxel."""
+    posterior = probabilities[STATES[0] : STATES[-1] + 1].astype(np.float64)
+    posterior = np.log(np.maximum(posterior / np.maximum(posterior.sum(0), 1e-12), FLOOR))
+    pieces = []
+    for number in range(1, count + 1):
+        own = ids == number
+        pieces.append(
+            Piece(
+                evidence=posterior[:, own].mean(1),
+                height_mm=float(np.median(heights_mm[own])),
+                volume_ml=float(np.count_nonzero(own) * voxel_ml),
+            )
+        )
+    return tuple(pieces)

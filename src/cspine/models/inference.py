@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cspine.anatomy import RISE_CHANNEL
 from cspine.errors import ModelError
 from cspine.models.device import autocast
 
@@ -24,10 +25,10 @@ def channels_last(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def class_probabilities(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Probability of each class: float32 (channels, slices, rows, columns), on the network's device.
+    """Probability of each class: float32 (10, slices, rows, columns), on the network's device.
 
     Args:
-        network: takes (1, 1, slices, rows, columns), gives logits (1, channels, ...).
+        network: takes (1, 1, slices, rows, columns), gives logits of `NETWORK_CHANNELS` and whatever else.
         image: (slices, rows, columns) in [0, 1].
 
     Raises:
@@ -35,11 +36,33 @@ def class_probabilities(network: torch.nn.Module, image: torch.Tensor) -> torch.
     """
     import torch
 
-    return torch.softmax(class_logits(network, image).float(), 0)
+    return torch.softmax(network_output(network, image)[:RISE_CHANNEL].float(), 0)
 
 
-def class_logits(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """As `class_probabilities`, but what the network gives, in its own precision.
+def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """As `class_probabilities`, and after the classes the rise in centimetres (`RISE_CHANNEL`): (11, ...).
+
+    Raises:
+        ModelError: the network gives no rise, or its output is not finite.
+    """
+    import torch
+
+    found = network_output(network, image).float()
+    if len(found) != RISE_CHANNEL + 1:
+        raise ModelError(
+            f"The segmentation network gives {len(found)} channels instead of {RISE_CHANNEL + 1} "
+            "(the classes and the rise): it is of another version; train it again with this one."
+        )
+    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), found[RISE_CHANNEL:]])
+
+
+def most_likely(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """As `class_probabilities`, but only which class is the most likely: int64 (slices, rows, columns)."""
+    return network_output(network, image)[:RISE_CHANNEL].argmax(0)
+
+
+def network_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """What the network gives, in its own precision: logits of the classes, and the rise where it has one.
 
     The image is padded with 0 to multiples of `STRIDE` for the network.
     """

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from cspine.anatomy import CERVICAL, THORACIC, Vertebra
+from cspine.anatomy import BACKGROUND, CERVICAL, THORACIC, Vertebra
 from cspine.models.components import STATES, Piece, Pieces
 from cspine.volume import FloatArray
 
@@ -27,6 +27,10 @@ SAME_UNTIL: Final = 0.35
 """Pitches up to which two pieces may be one vertebra."""
 NEXT_FROM: Final = 0.45
 """Pitches from which two pieces may be two vertebrae."""
+STRAY_FROM: Final = 0.8
+"""Pitches from which two pieces of one name are not one vertebra."""
+STRAY_SHARE: Final = 0.5
+"""Of the volume of the larger one: a smaller piece so far away is no vertebra at all."""
 NATS_PER_PITCH: Final = 6.0
 """Penalty for pieces that are too far apart for one vertebra or too close for two."""
 SKULL_REACH: Final = 1.6
@@ -41,7 +45,7 @@ class Decoded:
     """The order that was found.
 
     Attributes:
-        states: for each piece its level (1..7) or `THORACIC`.
+        states: for each piece its level (1..7) or `THORACIC`; `BACKGROUND` where it is no vertebra.
         margins: for each piece, by how many nats per vertebra the best order that names it otherwise is
             behind.
     """
@@ -81,7 +85,23 @@ def decode_sequence(pieces: Sequence[Piece], skull_mm: float | None = None) -> D
         if piece is not None:
             states.append(STATES[state])
             margins.append(float(total - np.delete(scores, state).max()) / vertebrae)
-    return Decoded(tuple(states), tuple(margins))
+    return Decoded(_without_strays(pieces, states, pitch), tuple(margins))
+
+
+def _without_strays(pieces: Sequence[Piece], states: Sequence[int], pitch: float) -> tuple[int, ...]:
+    """Leave out small pieces too far from the largest one of their level to be of it: skull, jaw or rib."""
+    main = {
+        state: max((p for p, s in zip(pieces, states, strict=True) if s == state), key=lambda p: p.volume_ml)
+        for state in set(states)
+    }
+
+    def is_stray(piece: Piece, state: int) -> bool:
+        far = abs(piece.height_mm - main[state].height_mm) >= STRAY_FROM * pitch
+        return far and state != THORACIC and piece.volume_ml < STRAY_SHARE * main[state].volume_ml
+
+    return tuple(
+        BACKGROUND if is_stray(piece, state) else state for piece, state in zip(pieces, states, strict=True)
+    )
 
 
 def _weight(piece: Piece) -> float:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from cspine.anatomy import CERVICAL, THORACIC
 from cspine.crops import ModelImage
-from cspine.models.inference import STRIDE, class_logits
+from cspine.models.inference import STRIDE, most_likely
 from cspine.volume import FloatArray, Grid
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def find_cervical_spine(network: torch.nn.Module, image: ModelImage) -> FloatArr
     if body is None or all(side.stop - side.start <= STRIDE for side in body):
         return None  # the network sees a single voxel at its coarsest, of less than 5 cm: no neck
     z, y, x = body
-    labels = class_logits(network, image.image[z, y, x]).argmax(0).cpu().numpy()
+    labels = most_likely(network, image.image[z, y, x]).cpu().numpy()
     shape = (labels.shape[0], labels.shape[1], labels.shape[2])
     return spine_center_lps_mm(labels, image.grid.cropped((z.start, y.start, x.start), shape))
 

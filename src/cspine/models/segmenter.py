@@ -15,7 +15,7 @@ from cspine.errors import ModelError
 from cspine.findings import ModelVersion
 from cspine.models.bundle import METADATA, Bundle
 from cspine.models.components import find_pieces
-from cspine.models.inference import STRIDE, channels_last, class_probabilities
+from cspine.models.inference import STRIDE, channels_last, spine_output
 from cspine.models.levels import decode
 from cspine.models.localizer import find_cervical_spine
 from cspine.models.upsample import labels_onto
@@ -66,9 +66,9 @@ class SpineSegmenter:
             log.info("no cervical spine in view")
             return SpineMask.from_labels(onto, np.zeros(onto.shape, np.uint8))
         patch = cut_patch(grids.segmentation, center, self._patch)
-        probabilities = class_probabilities(self._segment, patch.image).cpu().numpy()
+        output = spine_output(self._segment, patch.image).cpu().numpy()
         start, stop = _overlap(patch.grid, grids.segmentation.grid)
-        inside = probabilities[(slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))]
+        inside = output[(slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))]
         shape = (inside.shape[1], inside.shape[2], inside.shape[3])
         foreground, labels, margins = name_vertebrae(inside, self.segmentation_spec.pixdim_mm)
         grid = patch.grid.cropped(start, shape)
@@ -77,21 +77,21 @@ class SpineSegmenter:
 
 
 def name_vertebrae(
-    probabilities: NDArray[np.float32], pixdim_mm: tuple[float, float, float]
+    output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]:
     """Decide which vertebra each piece of bone is.
 
     Args:
-        probabilities: (10, slices, rows, columns) of `NETWORK_CHANNELS`, slices towards the head.
+        output: (11, slices, rows, columns) as of `spine_output`, slices towards the head.
         pixdim_mm: spacing along (slice, row, column).
 
     Returns:
         Probability of vertebral bone; labels 0 or 1..7 by the best order of levels; each level's margin.
     """
-    pieces = find_pieces(probabilities, pixdim_mm)
+    pieces = find_pieces(output, pixdim_mm)
     decoded = decode(pieces)
     names = np.array([0, *(0 if state == THORACIC else state for state in decoded.states)], np.uint8)
-    foreground = probabilities[1 : THORACIC + 1].sum(0)
+    foreground = output[1 : THORACIC + 1].sum(0)
     return foreground, names[pieces.ids], decoded.level_margins()
 
 

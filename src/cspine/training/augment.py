@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from cspine.anatomy import CERVICAL, NETWORK_CHANNELS
+
 Range = tuple[float, float]
 
 
@@ -64,7 +66,7 @@ class Augmentation:
         shape: tuple[int, int, int],
         pixdim_mm: tuple[float, float, float],
         rng: np.random.Generator,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Cut one patch, on the sample's device.
 
         Args:
@@ -74,17 +76,20 @@ class Augmentation:
             rng: of everything drawn.
 
         Returns:
-            Image float32 in [0, 1] and labels int64, both of `shape`; outside the sample both are 0.
+            Image float32 in [0, 1] and labels int64, both of `shape`; outside the sample both are 0. And
+            float32 (10,): slice of the patch, with fractions, in which each class has its centre; NaN where
+            that is not known.
         """
-        place = self._place(tuple(sample.shape[1:]), shape, np.array(pixdim_mm), rng).to(sample.device)
-        where = F.affine_grid(place, [1, 1, *shape], align_corners=False)
+        place = self._place(tuple(sample.shape[1:]), shape, np.array(pixdim_mm), rng)
+        centers = _slices_in_patch(centers_of_levels(sample[1]), place, tuple(sample.shape[1:]), shape)
+        where = F.affine_grid(place.to(sample.device), [1, 1, *shape], align_corners=False)
         image = sample[0].float()[None, None] / 255
         labels = sample[1].float()[None, None]
         image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
         labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
         image = self._look(image, rng)
         seen = self._field_of_view(shape, rng).to(sample.device)
-        return image * seen, labels * seen
+        return image * seen, labels * seen, centers
 
     def _place(
         self,
@@ -138,3 +143,33 @@ class Augmentation:
             radius = min(shape[1:]) * float(rng.uniform(0.42, 0.7))
             seen *= (rows**2 + columns**2 < radius**2)[None].to(torch.uint8)
         return seen
+
+
+def centers_of_levels(labels: torch.Tensor) -> torch.Tensor:
+    """Centre of the voxels of each class: float64 (10, 3) indices; NaN but for whole cervical vertebrae.
+
+    Args:
+        labels: uint8 (slices, rows, columns). A vertebra that touches its edge may go on beyond it, so its
+            centre is not known.
+    """
+    found = torch.full((len(NETWORK_CHANNELS), 3), torch.nan, dtype=torch.float64)
+    where = torch.nonzero((labels > 0) & (labels <= len(CERVICAL)))
+    level = labels[tuple(where.T)].long()
+    last = torch.tensor(labels.shape, device=labels.device) - 1
+    at_edge = ((where == 0) | (where == last)).any(1)
+    for vertebra in CERVICAL:
+        own = level == int(vertebra)
+        if own.any() and not (own & at_edge).any():
+            found[int(vertebra)] = where[own].double().mean(0).cpu()
+    return found
+
+
+def _slices_in_patch(
+    centers: torch.Tensor, place: torch.Tensor, source: tuple[int, ...], shape: tuple[int, int, int]
+) -> torch.Tensor:
+    """(10,) float32: the patch's slices in which points of the source lie, with fractions."""
+    sides = torch.tensor(source, dtype=torch.float64)
+    unit = ((2 * centers + 1) / sides - 1).flip(1)  # affine_grid counts axes from the last one
+    matrix = place[0].double()
+    inside: torch.Tensor = torch.linalg.solve(matrix[:, :3], (unit - matrix[:, 3]).T)
+    return (((inside[2] + 1) * shape[0] - 1) / 2).float()

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cspine.anatomy import RISE_CHANNEL
 from cspine.errors import InputError
 from cspine.models.device import autocast
 
@@ -57,5 +58,5 @@ class Prediction:
         data = dict(self.preprocessing({"image": path}))
         with autocast(self.device):
             logits = self.inferer(data["image"][None].to(self.device), self.network)[0]
-        data["pred"] = torch.softmax(logits.float().cpu(), 0)
+        data["pred"] = torch.softmax(logits[:RISE_CHANNEL].float().cpu(), 0)
         return self.postprocessing(data)

@@ -10,17 +10,19 @@ from typing import Final
 import numpy as np
 import torch
 
-from cspine.anatomy import NETWORK_CHANNELS
+from cspine.anatomy import NETWORK_CHANNELS, RISE_CHANNEL, THORACIC, Vertebra
 from cspine.datasets.phantom_spines import SampleFolder
 from cspine.training.augment import Augmentation
 from cspine.training.loop import Batch
 
 CPU: Final = torch.device("cpu")
+T1_BELOW_C7: Final = 0.75
+"""Distances between C6 and C7 by which the first thoracic centre lies below C7's, at least."""
 
 
 @dataclass(frozen=True)
 class DiceCe:
-    """Soft Dice of the classes in view plus cross-entropy.
+    """Soft Dice of the classes in view plus cross-entropy, plus the rise's error where a network gives one.
 
     MONAI's DiceCELoss asks classes that are not in view for an empty prediction by a ratio whose gradient
     vanishes, and needs one-hot copies of ten channels; here cross-entropy alone deals with absent classes.
@@ -30,14 +32,17 @@ class DiceCe:
         weights: of each channel in the cross-entropy. A larger weight finds vertebrae sooner, for they fill
             one voxel in a hundred, but draws them too thick: at weight w their surface lies where 1 / (1 + w)
             of a voxel is bone.
+        rise_weight: of a centimetre's error of the rise (`cspine.anatomy.RISE_CHANNEL`).
     """
 
     smooth: float = 10.0
     weights: Sequence[float] = (1.0,) * len(NETWORK_CHANNELS)
+    rise_weight: float = 1.0
 
     def __call__(self, network: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
-        """Loss of a batch with "image" (B, 1, ...) float and "label" (B, ...) int64."""
-        logits = network(batch["image"]).float()
+        """Loss of a batch as `SpineBatches` makes them."""
+        output = network(batch["image"]).float()
+        logits = output[:, :RISE_CHANNEL]
         channels = logits.shape[1]
         log_p = torch.log_softmax(logits, 1)
         label = batch["label"]
@@ -50,7 +55,31 @@ class DiceCe:
         dice = (2 * hits + self.smooth) / (predicted + wanted + self.smooth)
         in_view = wanted[1:] > 0
         lost = 1 - dice[1:][in_view].mean() if bool(in_view.any()) else logits.sum() * 0
-        return {"loss": cross_entropy + lost, "cross_entropy": cross_entropy, "dice": 1 - lost}
+        parts = {"loss": cross_entropy + lost, "cross_entropy": cross_entropy, "dice": 1 - lost}
+        if output.shape[1] == channels:
+            return parts
+        error = rise_error_cm(output[:, RISE_CHANNEL], batch)
+        return {**parts, "loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
+
+
+def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean error, in centimetres, of the centres that bone points at.
+
+    Where a thoracic vertebra has its centre is not known, only that it is below C7's: there the error is how
+    much too high it is.
+
+    Args:
+        rise: (B, slices, rows, columns) that the network gives.
+        batch: "label", "center_cm" and "height_cm".
+    """
+    label = batch["label"]
+    patient = torch.arange(label.shape[0], device=label.device)[:, None, None, None]
+    wanted = batch["center_cm"][patient, label] - batch["height_cm"][:, :, None, None]
+    known = torch.isfinite(wanted)
+    if not bool(known.any()):
+        return rise.sum() * 0
+    error = rise[known] - wanted[known]
+    return torch.where(label[known] == THORACIC, error.clamp(min=0), error.abs()).mean()
 
 
 @dataclass(frozen=True)
@@ -79,7 +108,13 @@ class SpineBatches:
     device: torch.device = CPU
 
     def __call__(self, step: int, /) -> Batch:
-        """Make the batch of `step`: "image" (B, 1, ...) and "label" (B, ...)."""
+        """Make the batch of `step`.
+
+        Returns:
+            "image" (B, 1, ...) float and "label" (B, ...) int64; "height_cm" (B, slices) of each slice above
+            the lowest one, and "center_cm" (B, 10) of each cervical vertebra's centre; of the thoracic ones
+            the highest that it can be; NaN where it is not known.
+        """
         rng = np.random.default_rng([self.seed, step])
         shape = self.shapes[int(rng.integers(len(self.shapes)))]
         # Samples written since the last batch take part at once.
@@ -87,9 +122,19 @@ class SpineBatches:
         augmentation = self.augmentation.eased(min(1.0, step / max(self.ease_steps, 1)))
         samples = [torch.from_numpy(self.samples.read(int(index))).to(self.device) for index in chosen]
         patches = [augmentation(sample, shape, self.pixdim_mm, rng) for sample in samples]
-        images, labels = zip(*patches, strict=True)
+        images, labels, centers = zip(*patches, strict=True)
         image = torch.stack(images)[:, None].contiguous(memory_format=torch.channels_last_3d)
-        return {"image": image, "label": torch.stack(labels)}
+        slice_cm = self.pixdim_mm[0] / 10
+        center_cm = torch.stack(centers).to(self.device) * slice_cm
+        c6, c7 = center_cm[:, Vertebra.C6], center_cm[:, Vertebra.C7]
+        center_cm[:, THORACIC] = c7 - T1_BELOW_C7 * (c6 - c7)
+        height_cm = torch.arange(shape[0], device=self.device) * slice_cm
+        return {
+            "image": image,
+            "label": torch.stack(labels),
+            "height_cm": height_cm.expand(self.size, -1),
+            "center_cm": center_cm,
+        }
 
 
 @torch.inference_mode()
@@ -97,7 +142,7 @@ def dice_by_class(
     network: torch.nn.Module, samples: SampleFolder, shape: tuple[int, int, int]
 ) -> dict[str, float]:
     """Mean Dice of each class over samples cut around their centre, by argmax, where they are in view."""
-    from cspine.models.inference import class_probabilities
+    from cspine.models.inference import most_likely
 
     scores: dict[str, list[float]] = {name: [] for name in NETWORK_CHANNELS[1:]}
     with ThreadPoolExecutor(1) as ahead:
@@ -105,7 +150,7 @@ def dice_by_class(
             first = (np.array(sample.shape[1:]) - shape) // 2
             window = tuple(slice(a, a + n) for a, n in zip(first, shape, strict=True))
             image = torch.from_numpy(sample[0][window]).float() / 255
-            found = class_probabilities(network, image).argmax(0).cpu().numpy()
+            found = most_likely(network, image).cpu().numpy()
             truth = sample[1][window]
             for channel, name in enumerate(NETWORK_CHANNELS[1:], start=1):
                 a, b = found == channel, truth == channel

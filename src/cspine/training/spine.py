@@ -97,27 +97,29 @@ def train(
         choice.ease_steps,
         at,
     )
-    config = {
-        "data": asdict(choice) | {"batch_size": batches.size},
-        "grid": asdict(grid),
-        "loss": asdict(loss),
-        "anatomy": bool(recipe.get("anatomy")),
-    }
+    config: dict[str, Any] = {"data": asdict(choice) | {"batch_size": batches.size}, "grid": asdict(grid)}
+    config |= {"loss": asdict(loss), "anatomy": bool(recipe.get("anatomy"))}
     network = build_network(root)
     if recipe.get("initial"):
         load_weights(network, Path(recipe["initial"]))
     task = Task(network, batches, loss, config)
 
-    def export(checkpoint: Checkpoint) -> None:
-        kind = "samples" if data.startswith(SAMPLES) else "phantoms"
-        done = {"seed": plan.seed, kind: samples.available(), "steps": checkpoint.step}
-        export_weights(
-            checkpoint.average, root, training={**done, "minutes": round(checkpoint.elapsed_s / 60)}
-        )
-
     made = data.startswith(SAMPLES)
+
+    def export(checkpoint: Checkpoint) -> None:
+        done = {"seed": plan.seed, "samples" if made else "phantoms": samples.available()}
+        _export(checkpoint, root, done)
+
     with nullcontext() if made else being_written(samples, spec, START_WITH, at):
         return fit(task, plan, Path(output), at, export)
+
+
+def _export(checkpoint: Checkpoint, bundle: Path, done: Mapping[str, Any]) -> None:
+    """Put the averaged weights into the bundle, and how they came about into its metadata."""
+    minutes = round(checkpoint.elapsed_s / 60)
+    export_weights(
+        checkpoint.average, bundle, training={**done, "steps": checkpoint.step, "minutes": minutes}
+    )
 
 
 def evaluate(

@@ -23,7 +23,13 @@ from cspine.settings import BUNDLES, CLASSIFICATION, LOCALIZATION, SEGMENTATION,
 from cspine.training.checkpoint import export_weights
 from cspine.training.rsna import Fold, Profile, link_samples, make_bundles, train_fold
 
-UNET = {"spatial_dims": 3, "in_channels": 1, "out_channels": 10, "channels": [4, 8], "strides": [2]}
+UNET = {
+    "_target_": "monai.networks.nets.UNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "channels": [4, 8],
+    "strides": [2],
+}
 WIDTHS = {"channels": [4, 4, 4, 8, 8], "blocks": [1] * 5, "merged": 8, "recurrent": 4, "study": 8}
 CROP = {
     "steps": 4,
@@ -36,7 +42,8 @@ CROP = {
 
 
 def shrink_spine(configs: dict[str, Any], patch: list[int] | None) -> None:
-    configs["inference"]["network_def"] = {"_target_": "monai.networks.nets.UNet", **UNET}
+    channels = 10 if patch is None else 11
+    configs["inference"]["network_def"] = UNET | {"out_channels": channels}
     configs["metadata"]["cspine"]["grid"] |= {"pixdim_mm": [4.0, 4.0, 4.0], "patch": patch}
     configs["train"]["spine_data"] |= {
         "sample_shape": [48, 32, 32],

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from cspine.anatomy import THORACIC
 from cspine.crops import GridSpec
-from cspine.datasets.phantom_spines import Sample
 from cspine.datasets.rsna.resampling import as_bytes, centered_grid, linear, nearest
 from cspine.datasets.rsna.teacher import Teacher, with_anchors
+from cspine.datasets.spine_samples import Sample
 from cspine.preprocess.geometry import resampling
 from cspine.volume import FloatArray, Grid, Volume
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from cspine.anatomy import THORACIC
 from cspine.datasets.crop_samples import save_crops
-from cspine.datasets.phantom_spines import Sample, without_cervical
 from cspine.datasets.rsna.crops import Truth, labelled_crops
 from cspine.datasets.rsna.records import Labels, Plan, Prepared
 from cspine.datasets.rsna.spines import spine_sample
 from cspine.datasets.rsna.study import RsnaCt, RsnaStudy
 from cspine.datasets.rsna.teacher import Teacher, doubts
 from cspine.datasets.rsna.writing import write_whole
+from cspine.datasets.spine_samples import Sample, without_cervical
 from cspine.errors import InputError, NoUsableSeriesError
 from cspine.settings import LOCALIZATION, SEGMENTATION
 from cspine.volume import SpineMask, Visibility

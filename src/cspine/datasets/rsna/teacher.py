@@ -77,12 +77,12 @@ class Teacher:
         """
         import torch
 
-        from cspine.models.inference import class_logits
+        from cspine.models.inference import most_likely
 
         spec = self._specs[1]
         own = covering_grid(grid, spec)
         image = linear(volume.hu, resampling(volume.grid, own), spec.window_hu)
-        found = class_logits(self._network, torch.from_numpy(image)).argmax(0).cpu().numpy().astype(np.uint8)
+        found = most_likely(self._network, torch.from_numpy(image)).cpu().numpy().astype(np.uint8)
         found[found < THORACIC] = 0
         return nearest(found, resampling(own, grid))
 
