@@ -22,7 +22,7 @@ from cspine.datasets.crop_samples import CropFile, CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
 from cspine.device import pick_device
 from cspine.method import Method
-from cspine.models.bundle import METADATA, WEIGHTS, Bundle, load_bundle, read_json
+from cspine.models.bundle import WEIGHTS, Bundle, load_bundle, read_json
 from cspine.models.calibration import roc_auc
 from cspine.models.classifier import FractureClassifier
 from cspine.phantom import DEFAULT
@@ -35,6 +35,7 @@ from cspine_label.job import EVALUATION, PROGRESS, Job, LabelledFile, as_process
 from cspine_label.labels import write_json
 from cspine_label.levels import LABELS
 from cspine_label.samples import read_labelled
+from cspine_label.shelf import give_version
 
 if TYPE_CHECKING:
     import torch
@@ -68,9 +69,7 @@ def run(folder: Path) -> None:
     )
     about = {"steps": steps, "seed": job.plan.seed, "cases": len(job.training), "phantoms": job.plan.phantoms}
     export_weights(network.state_dict(), candidate, training=about)
-    metadata = read_json(candidate, METADATA)
-    metadata["version"] = f"{str(metadata['version']).split('+')[0]}+{folder.name}"
-    write_json(metadata, candidate / METADATA)
+    give_version(candidate, folder.name)
     _evaluate(folder, job, reference, device)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cspine.errors import InputError
+from cspine.models.bundle import METADATA, read_json
 from cspine.settings import BUNDLES
 from cspine_label.errors import ConflictError, UnknownNameError
 from cspine_label.labels import write_json
@@ -141,3 +142,10 @@ class Shelf:
         for name in left:
             self.drop(name)
         return left
+
+
+def give_version(bundle: Path, name: str) -> None:
+    """Give a candidate's bundle a version of its own: that of the weights it started from, and its name."""
+    metadata = read_json(bundle, METADATA)
+    metadata["version"] = f"{str(metadata['version']).split('+')[0]}+{name}"
+    write_json(metadata, bundle / METADATA)

@@ -7,7 +7,6 @@ weights, and candidate and reference are measured on the same validation set.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +24,16 @@ from cspine.datasets.phantom_spines import (
 )
 from cspine.datasets.spine_samples import Sample
 from cspine.device import pick_device
-from cspine.errors import CspineError
 from cspine.method import Method
-from cspine.models.bundle import METADATA, WEIGHTS, Bundle, build_network, load_bundle, read_json
+from cspine.models.bundle import WEIGHTS, Bundle, build_network, load_bundle, read_json
 from cspine.training import Batch, Checkpoint, Plan, Task, export_weights, fit
 from cspine.training.checkpoint import load_weights
 from cspine.training.segmentation import DiceCe, SpineBatches, dice_by_class
-from cspine_label.job import EVALUATION, PROGRESS, Job, LabelledFile
+from cspine_label.job import EVALUATION, PROGRESS, Job, LabelledFile, as_process
 from cspine_label.labels import write_json
 from cspine_label.levels import LABELS
 from cspine_label.samples import Shape, read_labelled, spine_sample
+from cspine_label.shelf import give_version
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ REHEARSAL_SEED: Final = 500_000
 """First seed of the phantoms among the training samples: apart from those of other trainings."""
 LEARNING_RATE: Final = 3e-4
 """A fifth of that from random weights: the network knows most of it already."""
-NICENESS: Final = 5
 TRAIN_CONFIG: Final = Path("configs/train.json")
 
 
@@ -118,16 +116,13 @@ class _Samples:
 
 @dataclass(frozen=True, eq=False)
 class _Counted:
-    """Batches that say how far the training is, and end it when the server is gone."""
+    """Batches that say how far the training is."""
 
     batches: SpineBatches
     file: Path
     steps: int
-    parent: int = os.getppid()
 
     def __call__(self, step: int, /) -> Batch:
-        if os.getppid() != self.parent:
-            os._exit(3)  # on a thread of the training: nothing else would end the process
         write_json({"progress": min(1.0, step / self.steps), "step": step}, self.file)
         return self.batches(step)
 
@@ -140,9 +135,7 @@ def _export(done: Checkpoint, candidate: Path, name: str, job: Job) -> None:
         "phantoms": job.plan.phantoms,
     }
     export_weights(done.average, candidate, training=about)
-    metadata = read_json(candidate, METADATA)
-    metadata["version"] = f"{str(metadata['version']).split('+')[0]}+{name}"
-    write_json(metadata, candidate / METADATA)
+    give_version(candidate, name)
 
 
 def _evaluate(folder: Path, job: Job, validation: SampleFolder, reference: Bundle) -> None:
@@ -174,17 +167,5 @@ def _shape(sides: Sequence[int]) -> Shape:
     return slices, rows, columns
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the job; one sentence on stderr where it fails."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    os.nice(NICENESS)
-    try:
-        run(Path(arguments[0]))
-    except CspineError as error:
-        log.error("%s", error)
-        return error.exit_code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(as_process(run, Path(sys.argv[1])))

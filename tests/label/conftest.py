@@ -90,6 +90,18 @@ def free_port() -> int:
         return port
 
 
+def answers(process: subprocess.Popen[bytes], http: httpx.Client, path: str) -> bool:
+    """Wait until a process that was just started answers; False where it ended or took too long."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if http.get(path).status_code == httpx.codes.OK:
+                return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    return False
+
+
 @dataclass(eq=False)
 class Server:
     """A label server in a process of its own."""
@@ -106,7 +118,7 @@ class Server:
 
     @property
     def http(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=120, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=600, trust_env=False)
 
     @property
     def workspace(self) -> Path:
@@ -116,27 +128,13 @@ class Server:
         return (self.folder / "log.txt").read_text(errors="replace")
 
     def start(self) -> Server:
-        command = [str(PYTHON), "-m", "cspine_label.cli", "serve", "--studies", self.studies]
-        command += [
-            "--port",
-            str(self.port),
-            "--workspace",
-            str(self.workspace),
-            "--device",
-            "cpu",
-            *self.options,
-        ]
+        command = [str(PYTHON), "-m", "cspine_label.cli", "serve", f"--studies={self.studies}"]
+        command += [f"--port={self.port}", f"--workspace={self.workspace}", "--device=cpu", *self.options]
         with (self.folder / "log.txt").open("ab") as output:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/health").status_code == httpx.codes.OK:
-                    return self
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.2)
-        raise AssertionError(f"the label server did not start: {self.log()[-2000:]}")
+        assert answers(self.process, self.http, "/health"), self.log()[-2000:]
+        return self
 
     def stop(self) -> None:
         if self.process is not None:
@@ -251,14 +249,7 @@ class Orthanc:
         with (self.folder / "log.txt").open("ab") as output:
             command = [self.program, str(self.folder / "orthanc.json")]
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if self.http.get("/dicom-web/studies").status_code == httpx.codes.OK:
-                    return
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.1)
-        raise AssertionError("Orthanc did not start")
+        assert answers(self.process, self.http, "/dicom-web/studies"), "Orthanc did not start"
 
     def stop(self) -> None:
         if self.process is not None:
@@ -275,10 +266,7 @@ class Orthanc:
         query = {"Level": "Instance", "Query": {"Modality": modality}}
         with self.http as http:
             found = http.post("/tools/find", json=query).json()
-            ages = {
-                i: int(http.get(f"/instances/{i}/metadata/ReceptionDate").text.replace("T", ""))
-                for i in found
-            }
+            ages = {i: http.get(f"/instances/{i}/metadata/ReceptionDate").text for i in found}
             return [http.get(f"/instances/{i}/file").content for i in sorted(found, key=lambda i: ages[i])]
 
 
@@ -318,7 +306,7 @@ def pacs_server(label_environment: None, orthanc: Orthanc, pacs_servers: Callabl
 def until() -> Callable[..., Any]:
     """A function that asks until the answer is true, and fails when it takes too long."""
 
-    def wait(ask: Callable[[], Any], seconds: float = 180.0) -> Any:
+    def wait(ask: Callable[[], Any], seconds: float = 300.0) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := ask():

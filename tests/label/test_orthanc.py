@@ -45,7 +45,7 @@ def site(pacs_server, orthanc, write_dicom, tmp_path, until) -> Site:
         orthanc.send(tuple(sorted((tmp_path / uid).iterdir())))
     uids = sorted(path.name for path in tmp_path.iterdir() if path.is_dir() and path.name[0].isdigit())
     listed = lambda: sorted(pacs_server.http.get("/datastore/?output=all").json()["objects"]) == uids  # noqa: E731
-    until(listed, 60)
+    until(listed)
     return Site(orthanc, pacs_server, uids, tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_a_segmentation_of_others_is_read_on_the_grid_of_the_image(site, slicer,
     with site.orthanc.http as http:
         http.post("/instances", content=to_bytes(foreign)).raise_for_status()
     client = slicer(site.server)
-    until(lambda: site.server.http.get("/datastore/").json()["completed"] == 1, 60)
+    until(lambda: site.server.http.get("/datastore/").json()["completed"] == 1)
     assert client.next_sample("first", {})["id"] == site.cases[0]
     stored = np.asarray(nibabel.load(client.download_label(site.cases[1], "final")).dataobj)
     assert np.array_equal(stored.transpose(2, 1, 0), mask.labels)
@@ -154,7 +154,7 @@ def test_a_label_that_is_saved_while_the_pacs_is_down_is_kept_and_sent_later(sit
     opened, unopened = site.cases
     site.server.http.get("/datastore/image", params={"image": opened})
     site.orthanc.stop()
-    until(lambda: site.server.http.post("/activelearning/first", json={}).status_code == 503, 60)
+    until(lambda: site.server.http.post("/activelearning/first", json={}).status_code == 503)
     assert "does not answer" in site.server.http.post("/activelearning/first", json={}).json()["detail"]
     for case in site.cases:
         kept = _save(site.server, case, neck.truth.labels).json()
