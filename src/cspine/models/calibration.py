@@ -16,8 +16,6 @@ from cspine.volume import FloatArray
 
 PRIOR_STRENGTH: Final = 1e-2
 """Pull of the fit towards temperature 1 and bias 0; keeps it finite where the classes separate perfectly."""
-YOUDEN_SLACK: Final = 0.02
-"""Sums of sensitivity and specificity that differ by no more count as equal."""
 CLIP: Final = 1e-3
 """No probability is nearer than this to 0 or 1: no held-out set of ours could show that it should be."""
 
@@ -123,8 +121,9 @@ class StudyThresholds:
 
     Attributes:
         rule_out: the highest that keep the wanted sensitivity of the study.
-        balanced: those with the largest sensitivity + specificity of the study (Youden); of nearly equal ones
-            the most sensitive, for a few hundred studies cannot tell them apart and a miss costs more.
+        balanced: those with the larger of the study's two kinds of error as small as can be, so that
+            sensitivity and specificity are nearly equal; of equal ones the most sensitive, for a miss costs
+            more. (Of a weak classifier the largest sum, Youden's, is where it calls next to nothing.)
         rule_in: the lowest that reach the wanted specificity of the study.
     """
 
@@ -169,7 +168,8 @@ def fit_study_thresholds(
     # From the strictest pair to the most generous one; the last one calls every study present.
     enough = np.flatnonzero(sens >= sensitivity)
     rule_out = int(enough[0]) if len(enough) else negatives
-    balanced = int(np.flatnonzero(sens + spec >= (sens + spec).max() - YOUDEN_SLACK)[-1])
+    worse = np.minimum(sens, spec)
+    balanced = int(np.flatnonzero(worse == worse.max())[-1])
     rule_in = int(np.flatnonzero(spec >= specificity)[-1])
     return StudyThresholds(pairs[max(rule_out, balanced)], pairs[balanced], pairs[min(rule_in, balanced)])
 
