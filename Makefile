@@ -5,7 +5,7 @@ OUT ?= demo-output
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: label help setup demo test test-long check format bench clean map map-test map-lock
+.PHONY: label help setup demo test check format bench clean map map-test map-lock
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -27,10 +27,6 @@ demo: .venv/app.ready  ## a phantom study through the whole application
 test: .venv/dev.ready .venv-label/ready  ## the tests; installs the validators and Orthanc where it is root on Debian
 	@sh tests/install-services.sh
 	$(BIN)/python -m pytest
-
-test-long: .venv/dev.ready  ## whole trainings on RSNA 2022's form of data: minutes
-	@sh tests/install-services.sh
-	$(BIN)/python -m pytest -m long
 
 check: .venv/dev.ready  ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -8,17 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("datasets/rsna/test_run.py", "datasets/rsna/test_prepare.py")
-"""Tests of whole trainings, below tests/: `make test-long` runs them."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes minutes, so that `make test` leaves it to `make test-long`."""
-    folders = [ROOT / "tests" / name for name in LONG]
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
-            item.add_marker(pytest.mark.long)
 
 
 def real_data_root() -> Path:
