@@ -238,7 +238,8 @@ def test_the_real_neck_gets_a_valid_report_and_segmentation(real_data, tmp_path)
 def test_the_demo_makes_a_study_and_says_that_it_is_synthetic(tmp_path):
     done = fracture_map("demo", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
-    assert "This neck is synthetic. Truly fractured: C" in done.stdout
+    assert "This neck is synthetic" in done.stdout
+    assert "Truly fractured: C" in done.stdout
     for name in names.RESULTS:
         assert str(tmp_path / "demo" / "results" / name) in done.stdout
     again = fracture_map("demo", tmp_path / "demo")
