@@ -10,7 +10,7 @@ from cspine.anatomy import CERVICAL, OCCIPUT, THORACIC, Vertebra
 from cspine.crops import GridSpec, ModelGrids, ModelImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
-from cspine.models.inference import class_probabilities, spine_output
+from cspine.models.inference import spine_output
 from cspine.models.localizer import spine_center_lps_mm
 from cspine.models.segmenter import SpineSegmenter, cut_patch, reach_edges
 from cspine.volume import Grid, Visibility
@@ -170,7 +170,7 @@ def test_a_patch_is_not_an_edge_of_the_volume():
 
 def test_images_of_any_size_are_padded_for_the_network_and_cut_back():
     image = torch.from_numpy(neck()[:37, :21, :45] / 10).float()
-    found = class_probabilities(Reader(), image)
+    found = spine_output(Reader(), image)[:10]
     assert found.shape == (10, 37, 21, 45)
     assert torch.allclose(found.sum(0), torch.ones(()), atol=1e-4)
 
@@ -179,7 +179,7 @@ def test_an_output_that_is_no_number_is_an_error():
     broken = Reader()
     broken.sharpness.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="not a number"):
-        class_probabilities(broken, torch.zeros((16, 16, 16)))
+        spine_output(broken, torch.zeros((16, 16, 16)))
 
 
 def test_a_segmentation_network_without_the_rise_is_of_another_version():

@@ -24,23 +24,15 @@ def channels_last(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
-def class_probabilities(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Probability of each class: float32 (10, slices, rows, columns), on the network's device.
+def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Probability of each class, then the rise in centimetres (`RISE_CHANNEL`), on the network's device.
 
     Args:
-        network: takes (1, 1, slices, rows, columns), gives logits of `NETWORK_CHANNELS` and whatever else.
+        network: of the segmentation; takes (1, 1, slices, rows, columns), gives (1, 11, ...).
         image: (slices, rows, columns) in [0, 1].
 
-    Raises:
-        ModelError: the network's output is not finite.
-    """
-    import torch
-
-    return torch.softmax(network_output(network, image)[:RISE_CHANNEL].float(), 0)
-
-
-def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """As `class_probabilities`, and after the classes the rise in centimetres (`RISE_CHANNEL`): (11, ...).
+    Returns:
+        float32 (11, slices, rows, columns).
 
     Raises:
         ModelError: the network gives no rise, or its output is not finite.
@@ -57,7 +49,7 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 
 
 def most_likely(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """As `class_probabilities`, but only which class is the most likely: int64 (slices, rows, columns)."""
+    """Which class is the most likely, of any network of the spine: int64 (slices, rows, columns)."""
     return network_output(network, image)[:RISE_CHANNEL].argmax(0)
 
 
