@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cspine.anatomy import Vertebra
-from cspine.errors import InputError, OutputError
+from cspine.errors import InputError
+from cspine.whole_files import write_whole
 
 PATIENCE_S: Final = 900.0
 """How long to wait for the first studies."""
@@ -184,14 +185,7 @@ def save_crops(crops: Sequence[LabelledCrop], path: Path) -> None:
         members[f"image_{crop.level}"] = crop.image
         members[f"mask_{crop.level}"] = np.packbits(crop.mask, axis=-1)
         members[f"fracture_{crop.level}"] = np.packbits(crop.fracture, axis=-1)
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **members)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error
+    write_whole(path, lambda file: np.savez(file, **members))
 
 
 @contextmanager

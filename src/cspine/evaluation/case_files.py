@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cspine.anatomy import Vertebra
-from cspine.errors import InputError, OutputError
+from cspine.errors import InputError
 from cspine.evaluation.cases import Case, FractureBox, LevelTruth
 from cspine.volume import Grid, SpineMask, Visibility, Volume
+from cspine.whole_files import write_whole
 
 
 def save_case(case: Case, path: Path) -> None:
@@ -32,16 +32,7 @@ def save_case(case: Case, path: Path) -> None:
     members: dict[str, Any] = {"hu": case.volume.hu, "affine_lps": case.volume.grid.affine_lps}
     if case.mask is not None:
         members["labels"] = case.mask.labels
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(file, truth=np.array(json.dumps(truth)), **members)
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error
+    write_whole(path, lambda file: np.savez_compressed(file, truth=np.array(json.dumps(truth)), **members))
 
 
 def load_case(path: Path, identifier: str) -> Case:

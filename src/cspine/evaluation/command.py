@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cspine import __version__
-from cspine.errors import OutputError, UsageError
+from cspine.errors import UsageError
 from cspine.evaluation.cases import CaseSource
-from cspine.evaluation.result import CaseResult, write_text
+from cspine.evaluation.result import CaseResult
 from cspine.findings import ModelVersion, OperatingPoint
 from cspine.settings import PRODUCT
+from cspine.whole_files import write_text, write_whole
 
 if TYPE_CHECKING:
     from cspine.method import Method
@@ -154,16 +154,8 @@ def write_metrics(metrics: Mapping[str, Any], output: Path) -> None:
     from cspine.evaluation.report import draw_report
 
     write_text(json.dumps(metrics, indent=1, allow_nan=False), output / METRICS)
-    part = output / f"{REPORT}.part"
-    try:
-        part.write_bytes(draw_report(metrics))
-        part.replace(output / REPORT)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(
-            f"'{output / REPORT}' cannot be written ({error.strerror}): make room or name another folder."
-        ) from error
+    report = draw_report(metrics)
+    write_whole(output / REPORT, lambda file: file.write(report))
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:

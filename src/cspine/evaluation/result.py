@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from cspine.anatomy import Vertebra
-from cspine.errors import InputError, OutputError
+from cspine.errors import InputError
 from cspine.evaluation.boxes import Mark, SliceBoxes
 from cspine.evaluation.case_files import truth_from_json
 from cspine.evaluation.cases import LevelTruth
 from cspine.evaluation.masks import MaskScore
 from cspine.findings import Decision
 from cspine.volume import Visibility
+from cspine.whole_files import write_text
 
 
 @dataclass(frozen=True)
@@ -110,23 +110,6 @@ def save_result(result: CaseResult, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     write_text(json.dumps(_plain(asdict(result)), indent=None, allow_nan=False), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a file, at once or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text + "\n", "utf-8")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written ({error.strerror}): name another folder.") from error
 
 
 def load_result(path: Path) -> CaseResult:

@@ -24,7 +24,6 @@ from cspine.evaluation.result import (
     Marks,
     load_result,
     save_result,
-    write_text,
 )
 from cspine.findings import (
     Decision,
@@ -36,6 +35,7 @@ from cspine.findings import (
 )
 from cspine.pipeline import assess
 from cspine.volume import Grid, SpineMask, Visibility, Volume
+from cspine.whole_files import write_text
 
 log = logging.getLogger(__name__)
 

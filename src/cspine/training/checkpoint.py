@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import torch
 
-from cspine.errors import InputError, ModelError, OutputError, UsageError
+from cspine.errors import InputError, ModelError, UsageError
 from cspine.models.bundle import METADATA, WEIGHTS, file_sha256, read_json
+from cspine.whole_files import write_whole
 
 MAX_WEIGHTS_BYTES: Final = 16 * 2**20
 """Reference weights stay in the repository, so they stay small."""
@@ -45,7 +46,8 @@ class Checkpoint:
         Raises:
             OutputError: the file cannot be written.
         """
-        _write(asdict_shallow(self), path)
+        content = asdict_shallow(self)
+        write_whole(path, lambda file: torch.save(content, file))
 
     @classmethod
     def load(cls, path: Path, config_sha256: str) -> Checkpoint:
@@ -97,8 +99,7 @@ def export_weights(average: State, bundle: Path, *, training: Mapping[str, Any] 
     }
     if sum(value.nbytes for value in half.values()) > MAX_WEIGHTS_BYTES:
         raise ModelError(f"Bundle {bundle.name}: the weights take more than {MAX_WEIGHTS_BYTES >> 20} MiB.")
-    (bundle / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
-    _write(half, bundle / WEIGHTS)
+    write_whole(bundle / WEIGHTS, lambda file: torch.save(half, file))
     section = metadata.setdefault("cspine", {})
     section["weights_sha256"] = file_sha256(bundle / WEIGHTS)
     if training is not None:
@@ -125,13 +126,3 @@ def load_weights(network: torch.nn.Module, path: Path) -> None:
             f"'{other[0]}' is {shapes.get(other[0], 'missing')} instead of {own.get(other[0], 'missing')}."
         )
     network.load_state_dict(state)
-
-
-def _write(content: Mapping[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    try:
-        torch.save(dict(content), part)
-        part.replace(path)
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error

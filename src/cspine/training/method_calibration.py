@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from cspine.anatomy import CERVICAL
-from cspine.errors import InputError, OutputError, UsageError
+from cspine.errors import InputError, UsageError
 from cspine.evaluation.cases import Case, CaseSource
 from cspine.evaluation.phantom_cases import PhantomCases
 from cspine.evaluation.runner import keep_to
@@ -23,6 +23,7 @@ from cspine.settings import CLASSIFICATION
 from cspine.training.classification_scores import Scored, write_calibration
 from cspine.training.spine import phantom_count
 from cspine.volume import Visibility
+from cspine.whole_files import write_whole
 
 if TYPE_CHECKING:
     from cspine.method import Method
@@ -132,14 +133,7 @@ def _logits(method: Method, case: Case) -> Mapping[str, np.ndarray]:
 
 
 def _save(scores: Mapping[str, np.ndarray], path: Path) -> None:
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **scores)  # type: ignore[arg-type]
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error
+    write_whole(path, lambda file: np.savez(file, **scores))  # type: ignore[arg-type]
 
 
 def _load(path: Path) -> Mapping[str, np.ndarray]:

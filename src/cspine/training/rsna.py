@@ -27,12 +27,12 @@ from cspine.datasets.rsna.folds import Split
 from cspine.datasets.rsna.records import Labels, Plan, Prepared
 from cspine.datasets.rsna.spines import SpineSpec
 from cspine.datasets.rsna.study_samples import CROPS, FOLDER_OF
-from cspine.datasets.rsna.writing import write_json
 from cspine.errors import InputError, OutputError, UsageError
 from cspine.evaluation.command import METRICS
 from cspine.models.bundle import INFERENCE, METADATA, WEIGHTS, Bundle, grid_spec_of, read_json
 from cspine.settings import BUNDLES, CLASSIFICATION, LOCALIZATION, SEGMENTATION
 from cspine.training.recipe import run_config
+from cspine.whole_files import write_json
 
 log = logging.getLogger(__name__)
 

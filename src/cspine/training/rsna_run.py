@@ -14,7 +14,6 @@ from cspine.datasets.rsna.prepare import REPORT, Preparation
 from cspine.datasets.rsna.records import Prepared
 from cspine.datasets.rsna.study import RsnaData
 from cspine.datasets.rsna.teacher import Teacher
-from cspine.datasets.rsna.writing import write_json
 from cspine.evaluation.command import (
     METRICS,
     Evaluation,
@@ -27,6 +26,7 @@ from cspine.evaluation.result import load_result
 from cspine.evaluation.rsna_cases import HELD_OUT, RsnaCases
 from cspine.findings import ModelVersion
 from cspine.training.rsna import Fold, Profile, link_samples, make_bundles, train_fold
+from cspine.whole_files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import numpy as np
 from cspine.anatomy import CERVICAL
 from cspine.datasets.rsna.study import RsnaStudy
 from cspine.datasets.rsna.tables import STUDY
-from cspine.datasets.rsna.writing import write_whole
 from cspine.errors import InputError, UsageError
+from cspine.whole_files import write_whole
 
 FILE: Final = "folds.csv"
 MIN_FOLDS: Final = 3

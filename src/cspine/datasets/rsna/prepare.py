@@ -30,9 +30,9 @@ from cspine.datasets.rsna.records import Labels, Plan, Prepared, read_record
 from cspine.datasets.rsna.study import RsnaData, RsnaStudy
 from cspine.datasets.rsna.study_samples import StudySamples
 from cspine.datasets.rsna.teacher import Teacher
-from cspine.datasets.rsna.writing import write_json
 from cspine.errors import CspineError, InputError, UsageError
 from cspine.settings import THREADS
+from cspine.whole_files import write_json
 
 log = logging.getLogger(__name__)
 

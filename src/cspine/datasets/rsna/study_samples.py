@@ -15,11 +15,11 @@ from cspine.datasets.rsna.records import Labels, Plan, Prepared
 from cspine.datasets.rsna.spines import spine_sample
 from cspine.datasets.rsna.study import RsnaCt, RsnaStudy
 from cspine.datasets.rsna.teacher import Teacher, doubts
-from cspine.datasets.rsna.writing import write_whole
 from cspine.datasets.spine_samples import Sample, without_cervical
 from cspine.errors import InputError, NoUsableSeriesError
 from cspine.settings import LOCALIZATION, SEGMENTATION
 from cspine.volume import SpineMask, Visibility
+from cspine.whole_files import write_whole
 
 CROPS: Final = "crops"
 FOLDER_OF: Final = {LOCALIZATION: "localization", SEGMENTATION: "segmentation"}

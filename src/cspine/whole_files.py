@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +13,10 @@ from cspine.errors import OutputError
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file beside `path` and put it there when it is complete.
+
+    Args:
+        path: where; missing folders are made.
+        write: writes the content into the open file.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
@@ -22,12 +27,22 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with part.open("wb") as file:
             write(file)
         part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(
-            f"'{path}' cannot be written (is the disk full or the folder read-only?): make room and start "
-            "the same command again, it goes on from there."
+            f"'{path}' cannot be written (is the disk full or the folder read-only?): make room or name "
+            "another folder."
         ) from error
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text and a line's end, at once or not at all.
+
+    Raises:
+        OutputError: as `write_whole`.
+    """
+    write_whole(path, lambda file: file.write((text + "\n").encode()))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -36,4 +51,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OutputError: as `write_whole`.
     """
-    write_whole(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+    write_text(json.dumps(content, indent=1), path)
