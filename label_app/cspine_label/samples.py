@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from cspine.anatomy import CERVICAL, Vertebra
-from cspine.crops import ModelImage, VertebraCrop
+from cspine.crops import ModelImage, PendingImage, VertebraCrop
 from cspine.datasets.crop_samples import LabelledCrop
 from cspine.datasets.spine_samples import Sample
 from cspine.dicom import read_ct
@@ -45,7 +45,9 @@ def read_labelled(file: LabelledFile) -> tuple[Volume, SpineMask]:
     return volume, SpineMask.from_labels(volume.grid, labels)
 
 
-def spine_sample(image: ModelImage, mask: SpineMask, shape: Shape, network: torch.nn.Module) -> Sample:
+def spine_sample(
+    image: ModelImage | PendingImage, mask: SpineMask, shape: Shape, network: torch.nn.Module
+) -> Sample:
     """A sample of the segmentation network's training: uint8 (2, *shape), image and labels.
 
     People draw C1..C7 only, and not always all of them. So what they did not draw, the thoracic spine, the

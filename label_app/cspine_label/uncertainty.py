@@ -38,7 +38,7 @@ TURN_DEGREES: Final = 6.0
 BONE: Final = 0.5
 
 Probabilities = NDArray[np.float32]
-"""What `cspine.models.inference.spine_output` gives, (11, ...); of the classes alone, (10, ...)."""
+"""What `cspine.models.inference.spine_output` gives, (11 or more, ...); of the classes alone, (10, ...)."""
 
 
 @dataclass(frozen=True)

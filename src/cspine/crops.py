@@ -9,6 +9,8 @@ from cspine.anatomy import Vertebra
 from cspine.volume import Grid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import torch
 
 
@@ -24,13 +26,43 @@ class ModelImage:
     grid: Grid
     image: torch.Tensor
 
+    def part(self, first: Sequence[int], shape: tuple[int, int, int]) -> ModelImage:
+        """The `shape` voxels from `first` on; they lie inside."""
+        window = tuple(slice(int(a), int(a) + int(n)) for a, n in zip(first, shape, strict=True))
+        return ModelImage(self.grid.cropped(first, shape), self.image[window])
+
+
+@dataclass(frozen=True, eq=False)
+class PendingImage:
+    """A `ModelImage` of which each part is resampled when it is asked for.
+
+    A fine grid over a whole volume has a hundred million voxels; its network sees four of them.
+
+    Attributes:
+        grid: as of `ModelImage`.
+        resample: makes the image on a part of the grid.
+    """
+
+    grid: Grid
+    resample: Callable[[Grid], torch.Tensor]
+
+    @property
+    def image(self) -> torch.Tensor:
+        """All of it."""
+        return self.resample(self.grid)
+
+    def part(self, first: Sequence[int], shape: tuple[int, int, int]) -> ModelImage:
+        """The `shape` voxels from `first` on; they lie inside."""
+        grid = self.grid.cropped(first, shape)
+        return ModelImage(grid, self.resample(grid))
+
 
 @dataclass(frozen=True, eq=False)
 class ModelGrids:
     """The whole volume on the grids of the two networks that look for the spine."""
 
     localization: ModelImage
-    segmentation: ModelImage
+    segmentation: ModelImage | PendingImage
 
 
 @dataclass(frozen=True, eq=False)

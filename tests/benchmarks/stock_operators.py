@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cspine.anatomy import CERVICAL, RISE_CHANNEL, Vertebra
+from cspine.anatomy import CERVICAL, Vertebra
 from cspine.cuda_runtime import preload
 from cspine.models.bundle import INFERENCE, WEIGHTS, Bundle, build_network, load_bundle, read_json
+from cspine.models.folding import at_voxels
+from cspine.models.inference import fold_of
 from cspine.preprocess.geometry import crop_grid, level_box
 from cspine.settings import CLASSIFICATION, LOCALIZATION, SEGMENTATION
 from cspine.volume import Grid, SpineMask, Visibility
@@ -56,10 +58,10 @@ class Networks:
         network.eval()
 
         def classes(*inputs: Any) -> Any:
-            """Without the rise, which stock operators know nothing to do with."""
+            """Of each voxel, without the rise, which stock operators know nothing to do with."""
             with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
                 found = network(*inputs)
-            return found[:, :RISE_CHANNEL] if bundle.name == SEGMENTATION else found
+            return at_voxels(found, fold_of(network)) if bundle.name == SEGMENTATION else found
 
         return classes
 

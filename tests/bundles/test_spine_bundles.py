@@ -12,18 +12,19 @@ import pytest
 import torch
 
 from cspine.anatomy import NETWORK_CHANNELS, RISE_CHANNEL
-from cspine.crops import CropSpec, ModelGrids
+from cspine.crops import CropSpec
 from cspine.cuda_runtime import preload
 from cspine.datasets.phantom_spines import HELD_OUT_SEED, spl_grid
 from cspine.errors import UsageError
 from cspine.models.bundle import Bundle, build_network, load_bundle
+from cspine.models.inference import fold_of
 from cspine.models.segmenter import SpineSegmenter
 from cspine.phantom import render, sample_neck, sample_scanner
 from cspine.preprocess.preprocessor import Preprocessor
 from cspine.settings import LOCALIZATION, SEGMENTATION, models_dir
 from cspine.training.checkpoint import MAX_WEIGHTS_BYTES
 from cspine.training.recipe import run_config
-from cspine.volume import Grid, Visibility, Volume
+from cspine.volume import Grid, SpineMask, Visibility, Volume
 
 BUNDLES = (LOCALIZATION, SEGMENTATION)
 CROP = CropSpec(15, 5, 64, 96.0, 4.0, (-500.0, 1300.0))
@@ -47,7 +48,10 @@ def test_the_channels_are_the_networks_classes_by_name(bundle: Bundle):
     channels = bundle.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert list(channels) == [str(index) for index in range(len(channels))]
     assert tuple(channels.values())[:RISE_CHANNEL] == NETWORK_CHANNELS
-    assert tuple(channels.values())[RISE_CHANNEL:] == (("rise",) if bundle.name == SEGMENTATION else ())
+    more = tuple(channels.values())[RISE_CHANNEL:]
+    assert [name.split(" ")[0] for name in more] == (
+        ["rise", *["bone"] * 8] if bundle.name == SEGMENTATION else []
+    )
 
 
 def test_inference_prepares_images_as_the_grid_in_the_metadata_says(bundle: Bundle):
@@ -59,20 +63,23 @@ def test_inference_prepares_images_as_the_grid_in_the_metadata_says(bundle: Bund
     assert (window["b_min"], window["b_max"], window["clip"]) == (0.0, 1.0, True)
 
 
-def test_training_cuts_patches_of_the_size_that_inference_cuts(bundle: Bundle):
+def test_training_cuts_patches_of_the_size_that_inference_cuts_and_smaller_ones(bundle: Bundle):
     patch = bundle.grid_spec().patch
     shapes = config(bundle, "train")["spine_data"]["patch_shapes"]
-    assert all(n % 16 == 0 for shape in shapes for n in shape)
+    step = 16 * fold_of(build_network(bundle.path))
+    assert all(n % step == 0 for shape in shapes for n in shape)
     if patch is not None:
-        assert [tuple(shape) for shape in shapes] == [patch]
+        assert max(tuple(shape) for shape in shapes) == patch
         assert tuple(config(bundle, "inference")["inferer"]["roi_size"]) == patch
 
 
-def test_the_network_gives_every_channel_for_every_voxel(bundle: Bundle):
+def test_the_network_gives_every_channel_for_every_voxel_or_cell(bundle: Bundle):
     network = bundle.network(torch.device("cpu"))
     channels = bundle.metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
+    fold = fold_of(network)
     with torch.inference_mode():
-        assert network(torch.zeros((1, 1, 32, 16, 48))).shape == (1, channels, 32, 16, 48)
+        found = network(torch.zeros((1, 1, 32 * fold, 16 * fold, 48 * fold)))
+    assert found.shape == (1, channels, 32, 16, 48)
 
 
 def test_the_weights_are_small_enough_for_the_repository(bundle: Bundle):
@@ -124,12 +131,14 @@ def copied(bundle: Bundle, folder: Path) -> Path:
     path = Path(shutil.copytree(bundle.path, folder / bundle.name))
     inference, metadata = config(bundle, "inference"), dict(bundle.metadata)
     inference["network_def"]["channels"] = [4, 4, 4, 4, 4]
-    metadata["cspine"]["grid"] |= {"pixdim_mm": [9.0, 9.0, 9.0]}
+    fold = inference["network_def"].get("fold", 1)
+    patch, sample = [32 * fold] * 3, [40 * fold, 32 * fold, 36 * fold]
+    metadata["cspine"]["grid"] |= {"pixdim_mm": [9.0 / fold] * 3}
     if metadata["cspine"]["grid"]["patch"]:
-        metadata["cspine"]["grid"]["patch"] = [32, 32, 32]
+        metadata["cspine"]["grid"]["patch"] = patch
     for name in ("train", "evaluate"):
         content = config(bundle, name)
-        content["spine_data"] |= {"sample_shape": [40, 32, 36], "patch_shapes": [[32, 32, 32]]}
+        content["spine_data"] |= {"sample_shape": sample, "patch_shapes": [patch]}
         (path / f"configs/{name}.json").write_text(json.dumps(content))
     (path / "configs/inference.json").write_text(json.dumps(inference))
     (path / "configs/metadata.json").write_text(json.dumps(metadata))
@@ -179,9 +188,9 @@ def phantom(seed: int, grid_of) -> tuple[Volume, np.ndarray]:
     return Volume(grid, image.hu.numpy()), image.labels.numpy()
 
 
-def prepared(segmenter: SpineSegmenter, volume: Volume) -> ModelGrids:
+def segmented(segmenter: SpineSegmenter, volume: Volume) -> SpineMask:
     with Preprocessor(segmenter.localization_spec, segmenter.segmentation_spec, CROP, device="cpu") as made:
-        return made.model_grids(volume)
+        return segmenter(made.model_grids(volume), volume.grid)
 
 
 def whole_neck(box: np.ndarray) -> Grid:
@@ -195,7 +204,7 @@ def whole_neck(box: np.ndarray) -> Grid:
 
 def test_most_levels_of_a_phantom_are_found_where_they_are(segmenter: SpineSegmenter):
     volume, truth = phantom(HELD_OUT_SEED + 1, whole_neck)
-    mask = segmenter(prepared(segmenter, volume), volume.grid)
+    mask = segmented(segmenter, volume)
     assert mask.grid.same_as(volume.grid)
     right = 0
     for found in mask.levels:
@@ -214,7 +223,7 @@ def test_a_scan_that_ends_in_the_spine_shows_the_last_level_as_cut(segmenter: Sp
     upper = Volume(
         volume.grid.cropped((middle, 0, 0), (middle, 90, 80)), volume.hu[middle : 2 * middle].copy()
     )
-    mask = segmenter(prepared(segmenter, upper), upper.grid)
+    mask = segmented(segmenter, upper)
     seen = [found for found in mask.levels if found.visibility is not Visibility.ABSENT]
     assert seen
     assert Visibility.PARTIAL in {found.visibility for found in seen}
@@ -224,6 +233,6 @@ def test_air_and_noise_hold_no_cervical_spine(segmenter: SpineSegmenter):
     grid = spl_grid((60, 70, 80), (3.0, 2.5, 2.0), np.zeros(3))
     noise = np.random.default_rng(0).normal(0, 60, grid.shape).astype(np.int16)
     for hu in (np.full(grid.shape, -1000, np.int16), noise):
-        mask = segmenter(prepared(segmenter, Volume(grid, hu)), grid)
+        mask = segmented(segmenter, Volume(grid, hu))
         assert not mask.labels.any()
         assert all(found.visibility is Visibility.ABSENT for found in mask.levels)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from cspine.anatomy import CERVICAL, OCCIPUT, THORACIC, Vertebra
-from cspine.crops import GridSpec, ModelGrids, ModelImage
+from cspine.crops import GridSpec, ModelGrids, ModelImage, PendingImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
+from cspine.models.folding import folded
 from cspine.models.inference import spine_output
 from cspine.models.localizer import spine_center_lps_mm
 from cspine.models.segmenter import SpineSegmenter, cut_patch, reach_edges
@@ -17,6 +18,7 @@ from cspine.volume import Grid, Visibility
 
 CPU = torch.device("cpu")
 COARSE, FINE = (4.0, 4.0, 4.0), (2.0, 2.0, 2.0)
+RISE_IN_CELLS = torch.tensor([*[1.0] * 10, 2.0])[:, None, None, None]
 
 
 class Reader(torch.nn.Module):
@@ -48,6 +50,22 @@ class FakeBundle:
 
     def network(self, device: torch.device) -> torch.nn.Module:
         return Reader().to(device)
+
+
+class FoldingReader(Reader):
+    """Reads cells by the largest of their voxels, and each voxel as bone where it is brighter than air."""
+
+    fold = 2
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        voxels = folded(image, 2)
+        bone = 20 * ((10 * voxels > 0.5) & (10 * voxels < THORACIC + 0.5)).float() - 10
+        return torch.cat([super().forward(voxels.amax(1, keepdim=True)) * RISE_IN_CELLS, bone], 1)
+
+
+class FoldingBundle(FakeBundle):
+    def network(self, device: torch.device) -> torch.nn.Module:
+        return FoldingReader().to(device)
 
 
 def spl(shape: tuple[int, int, int], pixdim: tuple[float, float, float]) -> Grid:
@@ -166,6 +184,36 @@ def test_a_patch_is_not_an_edge_of_the_volume():
     assert (labels[0, 1:9, 1:9] == 3).all()
     assert foreground[0, 1:9, 1:9].all()
     assert not labels[9].any()
+
+
+def test_a_network_that_folds_draws_a_column_that_ends_inside_a_cell():
+    classes, spec = neck(first_mm=216.0)[1:, 1:, :69], GridSpec(FINE, (128, 64, 64), (0, 1))
+    segmenter = SpineSegmenter(
+        FakeBundle(GridSpec(COARSE, None, (0, 1)), "locator"),  # type: ignore[arg-type]
+        FoldingBundle(spec, "segmenter"),  # type: ignore[arg-type]
+        device=CPU,
+    )
+    grid = spl(classes.shape, FINE)
+    mask = segmenter(model_grids(classes), grid)
+    wanted = np.where(classes < THORACIC, classes, 0)
+    assert (mask.labels != wanted).mean() < 0.2 * (wanted > 0).mean()
+    lowest = int(classes[0].max())
+    assert mask.level(Vertebra(lowest)).visibility is Visibility.PARTIAL
+
+
+def test_only_the_part_that_is_asked_for_is_resampled():
+    asked: list[Grid] = []
+
+    def resample(grid: Grid) -> torch.Tensor:
+        asked.append(grid)
+        return torch.ones(grid.shape)
+
+    image = PendingImage(spl((40, 50, 60), FINE), resample)
+    patch = cut_patch(image, image.grid.to_lps_mm((2, 20, 30)), (16, 8, 6))
+    assert [grid.shape for grid in asked] == [(10, 8, 6)]
+    assert np.allclose(asked[0].to_lps_mm((0, 4, 3)), image.grid.to_lps_mm((0, 20, 30)))
+    assert not patch.image[:6].any()
+    assert patch.image[6:].all()
 
 
 def test_images_of_any_size_are_padded_for_the_network_and_cut_back():

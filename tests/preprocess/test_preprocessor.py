@@ -45,8 +45,18 @@ def test_a_whole_neck_is_the_same_in_monai_though_it_is_made_in_many_regions(gri
     volume = noise(grid, np.random.default_rng(1))
     spec = GridSpec((1.0, 0.8, 0.9), None, (-1000.0, 1000.0))
     with Preprocessor(spec, spec, CROP, device="cpu", threads=5) as five:
-        made = five.model_grids(volume).segmentation
-    assert np.abs(made.image.numpy() - monai_spl(volume, spec)[0]).max() < 1e-4
+        made = five.model_grids(volume).segmentation.image
+    assert np.abs(made.numpy() - monai_spl(volume, spec)[0]).max() < 1e-4
+
+
+def test_a_part_of_the_segmentations_grid_is_that_part_of_the_whole(grids, noise, preprocessor):
+    volume = noise(grids.make((48, 50, 60), (0.9, 0.7, 0.6), (-3, 1, -2)), np.random.default_rng(4))
+    whole = preprocessor.model_grids(volume).segmentation
+    shape = tuple(n // 2 for n in whole.grid.shape)
+    part = whole.part((3, 2, 5), shape)
+    expected = whole.image[3 : 3 + shape[0], 2 : 2 + shape[1], 5 : 5 + shape[2]]
+    assert (part.image - expected).abs().max() < 1e-5
+    assert np.allclose(part.grid.to_lps_mm((0, 0, 0)), whole.grid.to_lps_mm((3, 2, 5)))
 
 
 CROP = CropSpec(steps=4, window_planes=5, pixels=32, field_mm=40.0, margin_mm=3.0, window_hu=(-500.0, 1300.0))
@@ -76,10 +86,10 @@ def test_a_bright_voxel_is_found_at_its_place_in_the_patient_on_every_grid_and_c
     with Preprocessor(fine[0], fine[1], fine_crop, device="cpu") as made_fine:
         made = made_fine.model_grids(Volume(grid, hu))
         (crop,) = made_fine.crops(Volume(grid, hu), blocks(grid, {Vertebra.C5: NECK[Vertebra.C5]}))
-    found = (
-        (made.localization.grid, made.localization.image),
-        (made.segmentation.grid, made.segmentation.image),
-    )
+        found = (
+            (made.localization.grid, made.localization.image),
+            (made.segmentation.grid, made.segmentation.image),
+        )
     for where, image in (*found, (crop.grid, crop.image)):
         index = grid.to_index(where.to_lps_mm(np.moveaxis(np.indices(where.shape), 0, -1)))
         tent = np.prod(np.clip(1 - np.abs(index - [25, 21, 27]), 0, None), axis=-1)
@@ -233,7 +243,7 @@ def test_a_gantry_tilt_that_was_not_taken_out_is_refused_by_its_angle(grids, pre
 def test_a_volume_too_large_for_memory_is_refused_before_memory_is_taken(grids, preprocessor):
     grid = grids.make((60, 60, 60), (20.0, 21.0, 22.0))
     with pytest.raises(InputError, match="1478 million voxels, more than 537 million"):
-        preprocessor.model_grids(Volume(grid, np.zeros(grid.shape, np.int16)))
+        _ = preprocessor.model_grids(Volume(grid, np.zeros(grid.shape, np.int16))).segmentation.image
 
 
 def test_a_closed_preprocessor_says_so(grids, noise, localization, segmentation):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cspine.anatomy import OCCIPUT
 from cspine.crops import GridSpec
 from cspine.datasets.phantom_spines import (
     SampleFolder,
@@ -18,13 +20,14 @@ from cspine.datasets.phantom_spines import (
     written_by_thread,
 )
 from cspine.errors import InputError
-from cspine.training.augment import Augmentation, centers_of_levels
-from cspine.training.segmentation import DiceCe, SpineBatches, rise_error_cm
+from cspine.models.folding import folded
+from cspine.training.augment import Augmentation, centers_of_levels, sliced
+from cspine.training.segmentation import DiceCe, SpineBatches, label_of_cells, rise_error_cm
 
 SPEC = SampleSpec(GridSpec((5.0, 6.0, 7.0), None, (-500.0, 1300.0)), (40, 32, 24))
 STILL = Augmentation(
     shift_mm=(0, 0, 0), rotation_deg=0, scale=(1, 1), stretch=(1, 1), cut_ends=0, cut_sides=0, gamma=(1, 1),
-    gain=(1, 1), shift=(0, 0), noise=0, blur=0, sharpen=0, flip=0,
+    gain=(1, 1), shift=(0, 0), noise=0, blur=0, sharpen=0, slice_mm=(0, 0), flip=0,
 )  # fmt: skip
 
 
@@ -156,6 +159,15 @@ def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.nd
     assert (image[bare] == 0).all()
 
 
+def test_between_slices_that_are_far_apart_lies_their_mean():
+    height = torch.arange(10.0)[:, None, None].expand(-1, 2, 2)
+    found = sliced(height**2, 3, np.random.default_rng(0))[:, 0, 0]
+    known = [int(value) ** 0.5 for value in found[1:9] if float(value) ** 0.5 % 1 == 0]
+    assert [b - a for a, b in pairwise(known)] == [3] * (len(known) - 1)
+    assert torch.allclose(sliced(height, 2, np.random.default_rng(0))[1:9], height[1:9])
+    assert torch.equal(sliced(height, 1, np.random.default_rng(0)), height)
+
+
 def test_eased_augmentation_starts_from_nothing():
     assert Augmentation().eased(0.0).shift_mm == (0, 0, 0)
     assert Augmentation().eased(0.0).scale == (1, 1)
@@ -182,6 +194,36 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much():
     wrong = DiceCe()(perfect((label + 1) % 10, 50.0), batch)
     assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
     assert float(wrong["loss"]) > 10
+
+
+def test_a_cell_is_bone_where_half_of_its_voxels_are():
+    label = torch.zeros((1, 2, 2, 6), dtype=torch.long)
+    label[0, 0, :, :2] = 5
+    label[0, 0, 0, 2:4] = 5
+    label[0, :, :, 4:], label[0, 0, 0, 4] = 5, 6
+    assert label_of_cells(label, 2).tolist() == [[[[5, 0, 6]]]]
+    assert torch.equal(label_of_cells(label, 1), label)
+
+
+def folding(label: torch.Tensor, drawn: torch.Tensor):
+    """A network that is sure of the cells of `label` and draws its voxels as `drawn`."""
+    cells = perfect(label_of_cells(label, 2), 50.0)(None)
+    rise = torch.zeros_like(cells[:, :1])
+    voxels = folded(100.0 * drawn[:, None].float() - 50, 2)
+    return lambda _: torch.cat([cells, rise, voxels], 1)
+
+
+def test_a_network_that_folds_also_pays_for_bone_drawn_beside_its_voxels():
+    label = torch.zeros((1, 8, 8, 8), dtype=torch.long)
+    label[0, 2:6, 2:6, 1:6], label[0, :, :, 7] = 4, OCCIPUT
+    batch = {"image": torch.zeros((1, 1, 8, 8, 8)), "label": label}
+    batch |= {"center_cm": torch.zeros((1, 10)), "height_cm": torch.zeros((1, 8))}
+    bone = label == 4
+    right = DiceCe()(folding(label, bone), batch)
+    wrong = DiceCe()(folding(label, bone.roll(1, 3)), batch)
+    assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
+    assert float(wrong["bone_dice"]) == pytest.approx(0.8, abs=0.02)
+    assert float(wrong["loss"]) == pytest.approx(float(wrong["bone_loss"]), abs=1e-3)
 
 
 def test_classes_that_are_not_in_view_do_not_count_as_lost_dice():

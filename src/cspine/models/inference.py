@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 STRIDE: Final = 16
-"""The U-Nets halve their images four times, so each axis must be a multiple of this."""
+"""The U-Nets halve their images four times, so each axis must be a multiple of this, in voxels or cells."""
 
 
 def channels_last(network: torch.nn.Module) -> torch.nn.Module:
@@ -28,11 +28,13 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     """Probability of each class, then the rise in centimetres (`RISE_CHANNEL`), on the network's device.
 
     Args:
-        network: of the segmentation; takes (1, 1, slices, rows, columns), gives (1, 11, ...).
+        network: of the segmentation; takes (1, 1, slices, rows, columns), gives (1, 11, ...); one that folds
+            gives 8 channels more, on a lattice of cells (`cspine.models.folding`).
         image: (slices, rows, columns) in [0, 1].
 
     Returns:
-        float32 (11, slices, rows, columns).
+        float32 (11, slices, rows, columns); of a network that folds (19, slices / 2, rows / 2, columns / 2):
+        after the rise, the probability that each voxel of the cell is bone of a vertebra.
 
     Raises:
         ModelError: the network gives no rise, or its output is not finite.
@@ -40,34 +42,47 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     import torch
 
     found = network_output(network, image).float()
-    if len(found) != RISE_CHANNEL + 1:
+    fold = fold_of(network)
+    wanted = RISE_CHANNEL + 1 + (fold**3 if fold > 1 else 0)
+    if len(found) != wanted:
         raise ModelError(
-            f"The segmentation network gives {len(found)} channels instead of {RISE_CHANNEL + 1} "
+            f"The segmentation network gives {len(found)} channels instead of {wanted} "
             "(the classes and the rise): it is of another version; train it again with this one."
         )
-    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), found[RISE_CHANNEL:]])
+    rise, bone = found[RISE_CHANNEL : RISE_CHANNEL + 1], found[RISE_CHANNEL + 1 :]
+    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), rise, torch.sigmoid(bone)])
 
 
 def most_likely(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     """Which class is the most likely, of any network of the spine: int64 (slices, rows, columns)."""
-    return network_output(network, image)[:RISE_CHANNEL].argmax(0)
+    from cspine.models.folding import at_voxels
+
+    logits = network_output(network, image)
+    whole = at_voxels(logits[None], fold_of(network))[0].argmax(0)
+    return whole[tuple(slice(n) for n in image.shape)]
+
+
+def fold_of(network: torch.nn.Module) -> int:
+    """Voxels of a cell along each axis; 1 of a network that does not fold."""
+    return int(getattr(network, "fold", 1))
 
 
 def network_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     """What the network gives, in its own precision: logits of the classes, and the rise where it has one.
 
-    The image is padded with 0 to multiples of `STRIDE` for the network.
+    The image is padded with 0 to multiples of `STRIDE`, voxels or cells, for the network.
     """
     import torch
     import torch.nn.functional as F
 
     device = next(network.parameters()).device
-    missing = [-n % STRIDE for n in image.shape]
+    fold = fold_of(network)
+    missing = [-n % (STRIDE * fold) for n in image.shape]
     padded = F.pad(image.to(device), (0, missing[2], 0, missing[1], 0, missing[0]))
     batch = padded[None, None].contiguous(memory_format=torch.channels_last_3d)
     with torch.inference_mode(), autocast(device):
         logits = network(batch)[0]
-    slices, rows, columns = image.shape
+    slices, rows, columns = (-(-n // fold) for n in image.shape)
     found: torch.Tensor = logits[:, :slices, :rows, :columns]
     if not torch.isfinite(found.sum()):
         raise ModelError(

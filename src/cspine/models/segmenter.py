@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cspine.anatomy import THORACIC, Vertebra
-from cspine.crops import GridSpec, ModelGrids, ModelImage
+from cspine.anatomy import RISE_CHANNEL, THORACIC, Vertebra
+from cspine.crops import GridSpec, ModelGrids, ModelImage, PendingImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
 from cspine.models.bundle import METADATA, Bundle
 from cspine.models.components import find_pieces
-from cspine.models.inference import STRIDE, channels_last, spine_output
+from cspine.models.inference import STRIDE, channels_last, fold_of, spine_output
 from cspine.models.levels import decode
 from cspine.models.localizer import find_cervical_spine
 from cspine.models.upsample import labels_onto
@@ -23,6 +23,9 @@ from cspine.volume import FloatArray, Grid, SpineMask
 
 if TYPE_CHECKING:
     import torch
+
+BONE: Final = 0.5
+"""Probability above which a voxel is bone."""
 
 log = logging.getLogger(__name__)
 
@@ -68,34 +71,55 @@ class SpineSegmenter:
         patch = cut_patch(grids.segmentation, center, self._patch)
         output = spine_output(self._segment, patch.image).cpu().numpy()
         start, stop = _overlap(patch.grid, grids.segmentation.grid)
-        inside = output[(slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))]
-        shape = (inside.shape[1], inside.shape[2], inside.shape[3])
-        foreground, labels, margins = name_vertebrae(inside, self.segmentation_spec.pixdim_mm)
-        grid = patch.grid.cropped(start, shape)
-        reach_edges(foreground, labels, grid, grids.segmentation.grid)
-        return SpineMask.from_labels(onto, labels_onto(foreground, grown(labels), grid, onto), margins)
+        fold = fold_of(self._segment)
+        # The volume may end in the middle of a cell.
+        cells = tuple(slice(a // fold, -(-b // fold)) for a, b in zip(start, stop, strict=True))
+        inside = tuple(slice(a % fold, a % fold + b - a) for a, b in zip(start, stop, strict=True))
+        found = name_bone(output[(slice(None), *cells)], self.segmentation_spec.pixdim_mm)
+        foreground, names = found[0][inside], _repeated(cervical(grown(found[1])), fold)[inside]
+        grid = patch.grid.cropped(start, foreground.shape)
+        reach_edges(foreground, names, grid, grids.segmentation.grid, fold)
+        return SpineMask.from_labels(onto, labels_onto(foreground, names, grid, onto), found[2])
 
 
-def name_vertebrae(
-    output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]:
+Named = tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]
+
+
+def name_vertebrae(output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Named:
+    """As `name_bone`, with the cervical vertebrae alone among the labels."""
+    foreground, labels, margins = name_bone(output, pixdim_mm)
+    return foreground, cervical(labels), margins
+
+
+def cervical(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Labels with 0 for what is not C1..C7."""
+    return np.where(labels < THORACIC, labels, np.uint8(0))
+
+
+def name_bone(output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Named:
     """Decide which vertebra each piece of bone is.
 
     Args:
-        output: (11, slices, rows, columns) as of `spine_output`, slices towards the head.
-        pixdim_mm: spacing along (slice, row, column).
+        output: (11 or more, slices, rows, columns) as of `spine_output`, slices towards the head.
+        pixdim_mm: spacing of the image along (slice, row, column).
 
     Returns:
-        Probability of vertebral bone; labels 0 or 1..7 by the best order of levels; each level's margin.
+        Probability of vertebral bone, of voxels; labels 0, 1..7 or `THORACIC` by the best order of levels,
+        of the network's cells; each level's margin.
     """
-    pieces = find_pieces(output, pixdim_mm)
+    named, drawn = output[: RISE_CHANNEL + 1], output[RISE_CHANNEL + 1 :]
+    fold = max(1, round(len(drawn) ** (1 / 3)))
+    z, y, x = pixdim_mm
+    pieces = find_pieces(named, (z * fold, y * fold, x * fold))
     decoded = decode(pieces)
-    names = np.array([0, *(0 if state == THORACIC else state for state in decoded.states)], np.uint8)
-    foreground = output[1 : THORACIC + 1].sum(0)
+    names = np.array([0, *decoded.states], np.uint8)
+    foreground = named[1 : THORACIC + 1].sum(0) if fold == 1 else _voxels(drawn, fold)
     return foreground, names[pieces.ids], decoded.level_margins()
 
 
-def cut_patch(image: ModelImage, center_lps_mm: FloatArray, shape: tuple[int, int, int]) -> ModelImage:
+def cut_patch(
+    image: ModelImage | PendingImage, center_lps_mm: FloatArray, shape: tuple[int, int, int]
+) -> ModelImage:
     """Cut `shape` voxels around a point; what lies outside the image is 0, as air is."""
     import torch
 
@@ -103,9 +127,10 @@ def cut_patch(image: ModelImage, center_lps_mm: FloatArray, shape: tuple[int, in
     first = middle - np.array(shape) // 2
     low = np.clip(first, 0, image.grid.shape)
     high = np.clip(first + shape, 0, image.grid.shape)
-    patch = torch.zeros(shape, dtype=image.image.dtype, device=image.image.device)
-    to = tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))
-    patch[to] = image.image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    slices, rows, columns = (int(n) for n in high - low)
+    inside = image.part(low, (slices, rows, columns)).image
+    patch = torch.zeros(shape, dtype=inside.dtype, device=inside.device)
+    patch[tuple(slice(a, b) for a, b in zip(low - first, high - first, strict=True))] = inside
     return ModelImage(image.grid.cropped(first, shape), patch)
 
 
@@ -117,36 +142,58 @@ def _overlap(patch: Grid, whole: Grid) -> tuple[tuple[int, ...], tuple[int, ...]
     return tuple(int(n) for n in start), tuple(int(n) for n in stop)
 
 
-def reach_edges(foreground: NDArray[np.float32], labels: NDArray[np.uint8], part: Grid, whole: Grid) -> None:
-    """Let bone that ends one voxel before the volume's edge reach it, in place.
+def reach_edges(
+    foreground: NDArray[np.float32], labels: NDArray[np.uint8], part: Grid, whole: Grid, reach: int = 1
+) -> None:
+    """Let bone that ends up to `reach` voxels before the volume's edge reach it, in place.
 
     A network is unsure about the outermost voxels, and resampling may stop short of the edge. A vertebra that
     comes this close is cut, so it must not look complete.
     """
     first = np.rint(whole.to_index(part.to_lps_mm((0, 0, 0)))).astype(int)
     for axis in range(3):
-        if part.shape[axis] < 2:
-            continue
-        for at_edge, edge, inner in (
-            (first[axis] == 0, 0, 1),
-            (first[axis] + part.shape[axis] == whole.shape[axis], -1, -2),
-        ):
-            if at_edge:
-                _copy_plane(foreground, labels, axis, edge, inner)
+        last = part.shape[axis] - 1
+        for inner in range(min(reach, last), 0, -1):
+            if first[axis] == 0:
+                _copy_plane(foreground, labels, axis, inner - 1, inner)
+            if first[axis] + last + 1 == whole.shape[axis]:
+                _copy_plane(foreground, labels, axis, last - inner + 1, last - inner)
 
 
 def _copy_plane(
     foreground: NDArray[np.float32], labels: NDArray[np.uint8], axis: int, edge: int, inner: int
 ) -> None:
     values, names = np.moveaxis(foreground, axis, 0), np.moveaxis(labels, axis, 0)
-    bare = (names[edge] == 0) & (names[inner] != 0)
+    bare = (values[edge] <= BONE) & (values[inner] > BONE) & (names[inner] != 0)
     names[edge][bare] = names[inner][bare]
     values[edge][bare] = values[inner][bare]
 
 
 def grown(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels one voxel beyond their surface, so that interpolation knows whose the surface is."""
-    return np.where(labels > 0, labels, ndimage.maximum_filter(labels, 3))
+    """Labels one voxel or cell beyond their surface, of the nearest bone, so that it is known whose it is."""
+    near = ndimage.maximum_filter((labels > 0).astype(np.uint8), 3)
+    found = np.zeros_like(labels)
+    for box in ndimage.find_objects(near):  # one, or none where there is no bone
+        nearest = ndimage.distance_transform_edt(
+            labels[box] == 0, return_distances=False, return_indices=True
+        )
+        found[box] = labels[box][tuple(nearest)] * near[box]
+    return found
+
+
+def _voxels(drawn: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
+    import torch
+
+    from cspine.models.folding import unfolded
+
+    return unfolded(torch.from_numpy(drawn)[None], fold)[0, 0].numpy()
+
+
+def _repeated(labels: NDArray[np.uint8], fold: int) -> NDArray[np.uint8]:
+    """Labels of the voxels of cells."""
+    for axis in range(3):
+        labels = labels.repeat(fold, axis)
+    return labels
 
 
 def _checked_patch(name: str, spec: GridSpec) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cspine.anatomy import Vertebra
-from cspine.crops import CropSpec, GridSpec, ModelGrids, ModelImage, VertebraCrop
+from cspine.crops import CropSpec, GridSpec, ModelGrids, ModelImage, PendingImage, VertebraCrop
 from cspine.device import pick_device
 from cspine.errors import InputError, ModelError
 from cspine.preprocess.geometry import Resampling, crop_grid, level_box, model_grid, resampling
@@ -65,17 +65,21 @@ class Preprocessor:
     def model_grids(self, volume: Volume) -> ModelGrids:
         """Put the whole volume on the grids of the localization and the segmentation network.
 
+        The latter's image is resampled where it is asked for, so before `close`.
+
         Raises:
             InputError: the volume is sheared or too large, or its geometry is not usable.
         """
         _check_right_angles(volume.grid)
-        specs = (self.localization, self.segmentation)
-        plans = [model_grid(volume.grid, spec.pixdim_mm) for spec in specs]
-        images = self._resampler.run(
-            [Job(volume.hu, plan, spec.window_hu, True) for plan, spec in zip(plans, specs, strict=True)]
-        )
-        found, segmented = (ModelImage(p.grid, image) for p, image in zip(plans, images, strict=True))
-        return ModelGrids(found, segmented)
+        whole = model_grid(volume.grid, self.localization.pixdim_mm)
+        fine = model_grid(volume.grid, self.segmentation.pixdim_mm)
+
+        def part(grid: Grid) -> torch.Tensor:
+            plan = resampling(volume.grid, grid)
+            return self._resampler.run([Job(volume.hu, plan, self.segmentation.window_hu, True)])[0]
+
+        (image,) = self._resampler.run([Job(volume.hu, whole, self.localization.window_hu, True)])
+        return ModelGrids(ModelImage(whole.grid, image), PendingImage(fine.grid, part))
 
     def crops(self, volume: Volume, mask: SpineMask) -> tuple[VertebraCrop, ...]:
         """Cut out every vertebra that is not absent, from C1 downwards.

@@ -26,6 +26,7 @@ class Augmentation:
         gamma, gain, shift: of the image in [0, 1].
         noise: largest standard deviation, in [0, 1] of the window.
         blur, sharpen: probability of each.
+        slice_mm: between the CT's slices; a finer patch shows what lies between two of them as their mean.
         flip: probability of a mirror image, left to right.
     """
 
@@ -41,6 +42,7 @@ class Augmentation:
     noise: float = 0.05
     blur: float = 0.25
     sharpen: float = 0.15
+    slice_mm: Range = (0.8, 3.0)
     flip: float = 0.5
 
     def eased(self, strength: float) -> Augmentation:
@@ -87,7 +89,7 @@ class Augmentation:
         labels = sample[1].float()[None, None]
         image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
         labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
-        image = self._look(image, rng)
+        image = sliced(self._look(image, rng), round(rng.uniform(*self.slice_mm) / pixdim_mm[0]), rng)
         seen = self._field_of_view(shape, rng).to(sample.device)
         return image * seen, labels * seen, centers
 
@@ -143,6 +145,18 @@ class Augmentation:
             radius = min(shape[1:]) * float(rng.uniform(0.42, 0.7))
             seen *= (rows**2 + columns**2 < radius**2)[None].to(torch.uint8)
         return seen
+
+
+def sliced(image: torch.Tensor, every: int, rng: np.random.Generator) -> torch.Tensor:
+    """What is left of an image when one slice in `every` is known and linear interpolation fills the rest."""
+    if every < 2:
+        return image
+    last = len(image) - 1
+    at = torch.arange(len(image), device=image.device)
+    offset = int(rng.integers(every))
+    below = (at - offset).div(every, rounding_mode="floor") * every + offset
+    share = ((at - below) / every)[:, None, None]
+    return torch.lerp(image[below.clamp(0, last)], image[(below + every).clamp(0, last)], share)
 
 
 def centers_of_levels(labels: torch.Tensor) -> torch.Tensor:

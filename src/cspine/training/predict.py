@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from cspine.anatomy import RISE_CHANNEL
 from cspine.errors import InputError
 from cspine.models.device import autocast
+from cspine.models.folding import at_voxels
+from cspine.models.inference import fold_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Prediction:
     network: torch.nn.Module
     weights: str
     preprocessing: Transform
-    inferer: Callable[[torch.Tensor, torch.nn.Module], torch.Tensor]
+    inferer: Callable[[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
     postprocessing: Transform
     device: torch.device
 
@@ -57,6 +58,9 @@ class Prediction:
     def _predict(self, path: str) -> Mapping[str, Any]:
         data = dict(self.preprocessing({"image": path}))
         with autocast(self.device):
-            logits = self.inferer(data["image"][None].to(self.device), self.network)[0]
-        data["pred"] = torch.softmax(logits[:RISE_CHANNEL].float().cpu(), 0)
+            logits = self.inferer(data["image"][None].to(self.device), self._at_voxels)[0]
+        data["pred"] = torch.softmax(logits.float().cpu(), 0)
         return self.postprocessing(data)
+
+    def _at_voxels(self, image: torch.Tensor) -> torch.Tensor:
+        return at_voxels(self.network(image), fold_of(self.network))

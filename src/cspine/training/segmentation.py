@@ -9,9 +9,11 @@ from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from cspine.anatomy import NETWORK_CHANNELS, RISE_CHANNEL, THORACIC, Vertebra
+from cspine.anatomy import BACKGROUND, NETWORK_CHANNELS, RISE_CHANNEL, THORACIC, Vertebra
 from cspine.datasets.phantom_spines import SampleFolder
+from cspine.models.folding import unfolded
 from cspine.training.augment import Augmentation
 from cspine.training.loop import Batch
 
@@ -33,19 +35,39 @@ class DiceCe:
             one voxel in a hundred, but draws them too thick: at weight w their surface lies where 1 / (1 + w)
             of a voxel is bone.
         rise_weight: of a centimetre's error of the rise (`cspine.anatomy.RISE_CHANNEL`).
+        bone_weight: of the cross-entropy between bone and all else in the voxels of a network that folds
+            (`cspine.models.folding`); one voxel in thirty is bone, and most others are far from it.
     """
 
     smooth: float = 10.0
     weights: Sequence[float] = (1.0,) * len(NETWORK_CHANNELS)
     rise_weight: float = 1.0
+    bone_weight: float = 10.0
 
     def __call__(self, network: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Loss of a batch as `SpineBatches` makes them."""
         output = network(batch["image"]).float()
-        logits = output[:, :RISE_CHANNEL]
+        fold = batch["label"].shape[1] // output.shape[2]
+        parts = dict(self._of_classes(output[:, :RISE_CHANNEL], label_of_cells(batch["label"], fold)))
+        if output.shape[1] > RISE_CHANNEL:
+            error = rise_error_cm(output[:, RISE_CHANNEL], batch_of_cells(batch, fold))
+            parts |= {"loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
+        if fold > 1:
+            drawn = self._of_bone(unfolded(output[:, RISE_CHANNEL + 1 :], fold)[:, 0], batch["label"])
+            parts |= drawn | {"loss": parts["loss"] + drawn["bone_loss"]}
+        return parts
+
+    def _of_bone(self, logits: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+        """How well bone of vertebrae is told from all else, (B, slices, rows, columns)."""
+        bone = ((label > BACKGROUND) & (label <= THORACIC)).float()
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, bone)
+        p = torch.sigmoid(logits)
+        dice = (2 * (p * bone).sum() + self.smooth) / (p.sum() + bone.sum() + self.smooth)
+        return {"bone_loss": self.bone_weight * cross_entropy + 1 - dice, "bone_dice": dice}
+
+    def _of_classes(self, logits: torch.Tensor, label: torch.Tensor) -> Mapping[str, torch.Tensor]:
         channels = logits.shape[1]
         log_p = torch.log_softmax(logits, 1)
-        label = batch["label"]
         true = log_p.gather(1, label[:, None])[:, 0]
         weight = torch.tensor(self.weights, device=logits.device)[label]
         cross_entropy = -(weight * true).sum() / weight.sum()
@@ -55,11 +77,26 @@ class DiceCe:
         dice = (2 * hits + self.smooth) / (predicted + wanted + self.smooth)
         in_view = wanted[1:] > 0
         lost = 1 - dice[1:][in_view].mean() if bool(in_view.any()) else logits.sum() * 0
-        parts = {"loss": cross_entropy + lost, "cross_entropy": cross_entropy, "dice": 1 - lost}
-        if output.shape[1] == channels:
-            return parts
-        error = rise_error_cm(output[:, RISE_CHANNEL], batch)
-        return {**parts, "loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
+        return {"loss": cross_entropy + lost, "cross_entropy": cross_entropy, "dice": 1 - lost}
+
+
+def label_of_cells(label: torch.Tensor, fold: int) -> torch.Tensor:
+    """Label of each cell of `fold` ** 3 voxels, (B, slices, ...): a class where half of them have one.
+
+    Where two classes meet in a cell it takes the higher one.
+    """
+    if fold == 1:
+        return label
+    batch, slices, rows, columns = label.shape
+    small = label.to(torch.uint8).view(batch, slices // fold, fold, rows // fold, fold, columns // fold, fold)
+    classified = (small > BACKGROUND).to(torch.uint8).sum((2, 4, 6), dtype=torch.uint8)
+    return torch.where(2 * classified >= fold**3, small.amax((2, 4, 6)), 0).long()
+
+
+def batch_of_cells(batch: Batch, fold: int) -> Batch:
+    """The labels and heights of a batch for cells of `fold` ** 3 voxels."""
+    height = batch["height_cm"].reshape(len(batch["height_cm"]), -1, fold).mean(2)
+    return {**batch, "label": label_of_cells(batch["label"], fold), "height_cm": height}
 
 
 def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
