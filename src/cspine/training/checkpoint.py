@@ -13,7 +13,7 @@ import torch
 
 from cspine.errors import InputError, ModelError, UsageError
 from cspine.models.bundle import METADATA, WEIGHTS, file_sha256, read_json
-from cspine.whole_files import write_whole
+from cspine.whole_files import write_text, write_whole
 
 MAX_WEIGHTS_BYTES: Final = 16 * 2**20
 """Reference weights stay in the repository, so they stay small."""
@@ -104,7 +104,7 @@ def export_weights(average: State, bundle: Path, *, training: Mapping[str, Any] 
     section["weights_sha256"] = file_sha256(bundle / WEIGHTS)
     if training is not None:
         section["training"] = dict(training)
-    (bundle / METADATA).write_text(json.dumps(metadata, indent=4) + "\n", "utf-8")
+    write_text(json.dumps(metadata, indent=4), bundle / METADATA)
 
 
 def load_weights(network: torch.nn.Module, path: Path) -> None:

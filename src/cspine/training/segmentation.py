@@ -48,9 +48,10 @@ class DiceCe:
         """Loss of a batch as `SpineBatches` makes them."""
         output = network(batch["image"]).float()
         fold = batch["label"].shape[1] // output.shape[2]
-        parts = dict(self._of_classes(output[:, :RISE_CHANNEL], label_of_cells(batch["label"], fold)))
+        cells = batch_of_cells(batch, fold)
+        parts = dict(self._of_classes(output[:, :RISE_CHANNEL], cells["label"]))
         if output.shape[1] > RISE_CHANNEL:
-            error = rise_error_cm(output[:, RISE_CHANNEL], batch_of_cells(batch, fold))
+            error = rise_error_cm(output[:, RISE_CHANNEL], cells)
             parts |= {"loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
         if fold > 1:
             drawn = self._of_bone(unfolded(output[:, RISE_CHANNEL + 1 :], fold)[:, 0], batch["label"])
@@ -95,6 +96,8 @@ def label_of_cells(label: torch.Tensor, fold: int) -> torch.Tensor:
 
 def batch_of_cells(batch: Batch, fold: int) -> Batch:
     """The labels and heights of a batch for cells of `fold` ** 3 voxels."""
+    if fold == 1:
+        return batch
     height = batch["height_cm"].reshape(len(batch["height_cm"]), -1, fold).mean(2)
     return {**batch, "label": label_of_cells(batch["label"], fold), "height_cm": height}
 
