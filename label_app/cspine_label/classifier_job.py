@@ -29,10 +29,10 @@ from cspine.phantom import DEFAULT
 from cspine.training import Plan, export_weights
 from cspine.training.classification import CALIBRATION, TRAINING, Recipe, Run, train_network
 from cspine.training.classification_scores import FIRST_SEED, TEST_SEED, Scored, score
+from cspine.whole_files import write_json
 from cspine_label.export import save_case
 from cspine_label.fractures import read_annotations
 from cspine_label.job import EVALUATION, PROGRESS, Job, LabelledFile, as_process
-from cspine_label.labels import write_json
 from cspine_label.levels import LABELS
 from cspine_label.samples import read_labelled
 from cspine_label.shelf import give_version
@@ -136,7 +136,7 @@ class CountedFolder(CropFolder):
     def wait_for(self, count: int) -> Sequence[CropFile]:
         """The samples, once there are so many."""
         done = min(self._steps, self._asked * REFRESH_STEPS)
-        write_json({"progress": done / self._steps, "step": done}, self._file)
+        write_json(self._file, {"progress": done / self._steps, "step": done})
         self._asked += 1
         return super().wait_for(count)
 
@@ -150,7 +150,7 @@ def _evaluate(folder: Path, job: Job, reference: Bundle, device: torch.device) -
     }
     sets = {"cases": _ids(job.validation), "phantoms": job.plan.validation_phantoms}
     content = {"model": job.model, "measure": MEASURE, "validation": sets, **found}
-    write_json(content, folder / EVALUATION)
+    write_json(folder / EVALUATION, content)
 
 
 def _ids(files: Sequence[LabelledFile]) -> list[str]:

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cspine.errors import CspineError
+from cspine.whole_files import write_json
 from cspine_label.errors import RefusedLabelError
-from cspine_label.labels import write_json
 
 JOB: Final = "job.json"
 PROGRESS: Final = "progress.json"
@@ -129,7 +129,7 @@ class Job:
 
     def write(self, folder: Path) -> None:
         """Keep it in the folder of a candidate."""
-        write_json(asdict(self), folder / JOB)
+        write_json(folder / JOB, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Job:

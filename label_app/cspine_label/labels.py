@@ -19,8 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cspine.errors import InputError, OutputError
+from cspine.errors import InputError
 from cspine.volume import Grid, SpineMask
+from cspine.whole_files import write_json
 from cspine_label.cases import TAGS
 from cspine_label.errors import RefusedLabelError, UnknownNameError
 from cspine_label.fractures import Annotations, read_annotations
@@ -112,7 +113,7 @@ class LabelFolder:
         path = self.path(record.case_id, record.tag)
         with self._lock:
             write_image(mask.labels, mask.grid, path)
-            write_json(asdict(record), _side(path))
+            write_json(_side(path), asdict(record))
 
     def remove(self, case_id: str, tag: str) -> None:
         """Remove a label and its record."""
@@ -126,19 +127,3 @@ class LabelFolder:
 
 def _side(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-
-
-def write_json(content: Any, path: Path) -> None:
-    """Write a JSON file, whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    part = path.with_name(f".part-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"'{path}' cannot be written: is the disk full or the folder read-only?") from error

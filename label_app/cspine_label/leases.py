@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from cspine_label.labels import write_json
+from cspine.whole_files import write_json
 
 LEASE_S: Final = 3600.0
 """How long a case stays with an annotator who does nothing more with it."""
@@ -65,4 +65,4 @@ class Leases:
         return {case: who for case in dict(self._held) if (who := self.holder(case))}
 
     def _write(self) -> None:
-        write_json({case: list(held) for case, held in self._held.items()}, self._file)
+        write_json(self._file, {case: list(held) for case, held in self._held.items()})

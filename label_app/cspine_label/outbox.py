@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cspine.errors import CspineError
+from cspine.whole_files import write_json
 from cspine_label.errors import PacsError
 from cspine_label.images import suffix_of
-from cspine_label.labels import write_json
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Outbox:
             part.mkdir(parents=True)
             name = f"label{suffix_of(upload.file.name) or upload.file.suffix}"
             shutil.copyfile(upload.file, part / name)
-            write_json({**asdict(upload), "file": name}, part / REQUEST)
+            write_json(part / REQUEST, {**asdict(upload), "file": name})
             part.rename(entry)
             return entry
 
@@ -97,7 +97,7 @@ class Outbox:
                     break
                 except CspineError as error:
                     log.warning("a label that waited was refused: %s", error)
-                    write_json({"refused": str(error)}, entry / "refused.json")
+                    write_json(entry / "refused.json", {"refused": str(error)})
                     self._move(entry, "refused")
                     continue
                 shutil.rmtree(entry)

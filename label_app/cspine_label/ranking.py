@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cspine.errors import CspineError
-from cspine_label.labels import write_json
+from cspine.whole_files import write_json
 from cspine_label.uncertainty import Doubt
 
 log = logging.getLogger(__name__)
@@ -74,4 +74,4 @@ class Ranking:
                 continue
             with self._lock:
                 self._known = {weights: {**self._known.get(weights, {}), case: asdict(doubt)}}
-                write_json(self._known, self._file)
+                write_json(self._file, self._known)

@@ -20,8 +20,8 @@ from typing import Any, Final
 from cspine.errors import InputError
 from cspine.models.bundle import METADATA, read_json
 from cspine.settings import BUNDLES
+from cspine.whole_files import write_json
 from cspine_label.errors import ConflictError, UnknownNameError
-from cspine_label.labels import write_json
 
 RELEASED: Final = "released"
 _ID: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
@@ -107,7 +107,7 @@ class Shelf:
                     "started from; set even_if_worse to promote it all the same."
                 )
             self._complete(candidate)
-        write_json({"candidate": name}, self._active)
+        write_json(self._active, {"candidate": name})
 
     def new_candidate(self, name: str) -> Path:
         """Make the folder of a candidate, with a copy of the bundles in use."""
@@ -148,4 +148,4 @@ def give_version(bundle: Path, name: str) -> None:
     """Give a candidate's bundle a version of its own: that of the weights it started from, and its name."""
     metadata = read_json(bundle, METADATA)
     metadata["version"] = f"{str(metadata['version']).split('+')[0]}+{name}"
-    write_json(metadata, bundle / METADATA)
+    write_json(bundle / METADATA, metadata)

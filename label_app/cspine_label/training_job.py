@@ -29,8 +29,8 @@ from cspine.models.bundle import WEIGHTS, Bundle, build_network, load_bundle, re
 from cspine.training import Batch, Checkpoint, Plan, Task, export_weights, fit
 from cspine.training.checkpoint import load_weights
 from cspine.training.segmentation import DiceCe, SpineBatches, dice_by_class
+from cspine.whole_files import write_json
 from cspine_label.job import EVALUATION, PROGRESS, Job, LabelledFile, as_process
-from cspine_label.labels import write_json
 from cspine_label.levels import LABELS
 from cspine_label.samples import Shape, read_labelled, spine_sample
 from cspine_label.shelf import give_version
@@ -123,7 +123,7 @@ class _Counted:
     steps: int
 
     def __call__(self, step: int, /) -> Batch:
-        write_json({"progress": min(1.0, step / self.steps), "step": step}, self.file)
+        write_json(self.file, {"progress": min(1.0, step / self.steps), "step": step})
         return self.batches(step)
 
 
@@ -148,7 +148,7 @@ def _evaluate(folder: Path, job: Job, validation: SampleFolder, reference: Bundl
         for name, bundle in (("reference", reference), ("candidate", trained))
     }
     sets = {"cases": [file.case_id for file in job.validation], "phantoms": job.plan.validation_phantoms}
-    write_json({"model": job.model, "validation": sets, **found}, folder / EVALUATION)
+    write_json(folder / EVALUATION, {"model": job.model, "validation": sets, **found})
 
 
 def _measured(bundle: Bundle, dice: dict[str, float]) -> dict[str, Any]:

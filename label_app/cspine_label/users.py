@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cspine.errors import InputError, UsageError
-from cspine_label.labels import write_json
+from cspine.whole_files import write_json
 
 ANNOTATOR: Final = "annotator"
 ADMIN: Final = "admin"
@@ -67,7 +67,7 @@ class Users:
             raise UsageError(f"There is no role '{role}'; choose {' or '.join(ROLES)}.")
         users = self._read()
         users[name] = {"password": _hasher().hash(password), "role": role}
-        write_json(users, self._file)
+        write_json(self._file, users)
         self._file.chmod(0o600)
 
     def verify(self, name: str, password: str) -> User | None:

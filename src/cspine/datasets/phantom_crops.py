@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
 from cspine.datasets.crop_samples import LabelledCrop, save_crops
-from cspine.errors import CspineError, OutputError, UsageError
+from cspine.errors import CspineError, UsageError
 from cspine.phantom import (
     Anatomy,
     MeshAnatomy,
@@ -39,6 +39,7 @@ from cspine.phantom import (
 from cspine.phantom.breaking import broken_elsewhere
 from cspine.preprocess.geometry import HEAD_BACK_LEFT_LPS, OrientedBox, crop_grid
 from cspine.volume import FloatArray
+from cspine.whole_files import write_json
 
 CPU: Final = torch.device("cpu")
 CENTER_JITTER_MM: Final = 4.0
@@ -167,12 +168,8 @@ def claim_folder(folder: Path, recipe: CropRecipe) -> None:
             {name: value for name, value in asdict(recipe).items() if name not in ("first_seed", "count")}
         )
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / RECIPE).exists():
-            (folder / RECIPE).write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"'{folder}' cannot be written: name another data folder.") from error
+    if not (folder / RECIPE).exists():
+        write_json(folder / RECIPE, wanted)
     if json.loads((folder / RECIPE).read_text("utf-8")) != wanted:
         raise UsageError(
             f"'{folder}' holds crops of another recipe: name another data folder or remove this one."

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ from cspine.crops import GridSpec
 from cspine.datasets.spine_samples import Sample, without_cervical
 from cspine.errors import InputError
 from cspine.volume import FloatArray, Grid
+from cspine.whole_files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -129,10 +131,8 @@ def write_samples(
         path = sample_path(folder, seed)
         if path.exists():
             continue
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.save(file, render_sample(seed, spec, device))
-        part.replace(path)
+        sample = render_sample(seed, spec, device)
+        write_whole(path, partial(np.save, arr=sample))
 
 
 def _write_quietly(folder: Path, seeds: Sequence[int], spec: SampleSpec) -> None:

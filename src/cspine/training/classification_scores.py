@@ -18,7 +18,6 @@ from cspine.datasets.crop_batches import as_vertebra_crops
 from cspine.datasets.crop_samples import CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
 from cspine.device import pick_device
-from cspine.errors import OutputError
 from cspine.findings import OperatingPoint
 from cspine.models.bundle import METADATA, Bundle, load_bundle, read_json
 from cspine.models.calibration import (
@@ -31,6 +30,7 @@ from cspine.models.calibration import (
 from cspine.models.classifier import FractureClassifier
 from cspine.training.spine import phantom_count
 from cspine.volume import FloatArray
+from cspine.whole_files import write_json, write_text
 
 FIRST_SEED: Final = 10_000_000
 TRAINING_SEED: Final = 0
@@ -106,7 +106,7 @@ def write_calibration(bundle: Path, scored: Scored) -> None:
     section["operating_points"] = {name: asdict(point) for name, point in points.items()}
     section.setdefault("default_operating_point", "balanced")
     section["calibrated_on"] = {"necks": len(scored.fractured), "fractured": int(scored.any_fractured.sum())}
-    _write_json(metadata, bundle / METADATA)
+    write_text(json.dumps(metadata, indent=4), bundle / METADATA)
 
 
 def operating_points(
@@ -180,7 +180,7 @@ def measure(classifier: FractureClassifier, scored: Scored) -> dict[str, Any]:
 def write_metrics(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
     """Score the necks of a folder and write what `measure` finds to a JSON file."""
     classifier = _load(Path(bundle), pick_device(device))
-    _write_json(measure(classifier, score(classifier, Path(folder))), Path(output))
+    write_json(Path(output), measure(classifier, score(classifier, Path(folder))))
 
 
 def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, device: str = "auto") -> None:
@@ -191,14 +191,7 @@ def write_scores(bundle: str | Path, folder: str | Path, output: str | Path, dev
         scores = classifier(as_vertebra_crops(neck))
         levels = {str(vertebra): level.probability for vertebra, level in scores.levels.items()}
         found[neck.name] = {"overall": scores.overall, "levels": levels}
-    _write_json(found, Path(output))
-
-
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=4) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"'{path}' cannot be written: is the folder there and not read-only?") from error
+    write_json(Path(output), found)
 
 
 def _at_point(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from cspine.training.augment import Augmentation
 from cspine.training.checkpoint import Checkpoint, export_weights, load_weights
 from cspine.training.loop import Plan, Task, fit
 from cspine.training.segmentation import DiceCe, SpineBatches, dice_by_class
+from cspine.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def evaluate(
         "sha256": opened.sha256,
         "dice": scores,
     }
-    (Path(output) / "metrics.json").write_text(json.dumps(report, indent=4) + "\n", "utf-8")
+    write_json(Path(output) / "metrics.json", report)
     log.info("mean Dice by class on %s: %s", data, scores)
     return scores
 
