@@ -42,7 +42,7 @@ def site(pacs_server, orthanc, write_dicom, tmp_path, until) -> Site:
         files = write_dicom(tmp_path / "new", seed)
         uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
         (tmp_path / "new").rename(tmp_path / uid)
-        orthanc.send(tuple(sorted((tmp_path / uid).iterdir())))
+        orthanc.add(*sorted((tmp_path / uid).iterdir()))
     uids = sorted(path.name for path in tmp_path.iterdir() if path.is_dir() and path.name[0].isdigit())
     listed = lambda: sorted(pacs_server.http.get("/datastore/?output=all").json()["objects"]) == uids  # noqa: E731
     until(listed)
@@ -131,8 +131,7 @@ def test_a_segmentation_of_others_is_read_on_the_grid_of_the_image(site, slicer,
         segment.SegmentAlgorithmType = "MANUAL"
         segment.SegmentedPropertyTypeCodeSequence[0].CodeValue = "T-11500"
         segment.SegmentLabel = str(segment.SegmentLabel).replace(" vertebra", "").lower()
-    with site.orthanc.http as http:
-        http.post("/instances", content=to_bytes(foreign)).raise_for_status()
+    site.orthanc.http.post("/instances", content=to_bytes(foreign)).raise_for_status()
     client = slicer(site.server)
     until(lambda: site.server.http.get("/datastore/").json()["completed"] == 1)
     assert client.next_sample("first", {})["id"] == site.cases[0]
@@ -145,8 +144,7 @@ def test_what_only_a_network_made_is_no_final_label(site, neck):
     mask = SpineMask.from_labels(series.volume.grid, neck.truth.labels)
     network = build_segmentation(series, mask, StudyFindings.failed("none"))
     assert list(segment_levels(network).values()) == list(Vertebra)
-    with site.orthanc.http as http:
-        http.post("/instances", content=to_bytes(network)).raise_for_status()
+    site.orthanc.http.post("/instances", content=to_bytes(network)).raise_for_status()
     assert site.server.http.get("/datastore/").json()["completed"] == 0
 
 

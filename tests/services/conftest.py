@@ -1,18 +1,10 @@
-"""Programs outside Python: DICOM validators and a real PACS (Orthanc), and one study to show them."""
+"""One study to show to the programs outside Python: DICOM validators and a real PACS (Orthanc)."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -26,9 +18,6 @@ from cspine.findings import FractureScores, LevelScore, ModelVersion, OperatingP
 from cspine.phantom.dicom_study import write_study
 from cspine.pipeline import assess
 from cspine.volume import Grid, SpineMask, Volume
-
-START_S = 30.0
-DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 @dataclass(frozen=True)
@@ -101,91 +90,3 @@ def study_folder(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path
     for name, data in study.objects.items():
         (folder / f"{name}.dcm").write_bytes(data)
     return folder
-
-
-@dataclass(frozen=True)
-class Orthanc:
-    """A running Orthanc: its REST address, its DICOM port, and the port where it sends what is moved."""
-
-    url: str
-    dicom_port: int
-    move_port: int
-    http: httpx.Client
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def _configuration(folder: Path, http: int, dicom: int, move: int) -> dict[str, object]:
-    return {
-        "Name": "fracture-map-test",
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "index"),
-        "Plugins": [str(DICOMWEB_PLUGIN)],
-        "HttpPort": http,
-        "DicomPort": dicom,
-        "DicomAet": "ORTHANC",
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowGet": True,
-        "DicomModalities": {"FRACTUREMAP": ["FRACTUREMAP", "127.0.0.1", move]},
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-
-
-@pytest.fixture(scope="session")
-def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Orthanc]]:
-    """A function from the program to a running Orthanc, the same one for every test; killed in the end."""
-    started: list[tuple[Orthanc, subprocess.Popen[bytes]]] = []
-
-    def start(program: str) -> Orthanc:
-        if started:
-            return started[0][0]
-        folder = tmp_path_factory.mktemp("orthanc")
-        http, dicom, move = _free_ports(3)
-        settings = folder / "orthanc.json"
-        settings.write_text(json.dumps(_configuration(folder, http, dicom, move)))
-        log = (folder / "log").open("wb")
-        process = subprocess.Popen([program, str(settings)], stdout=log, stderr=subprocess.STDOUT)
-        client = httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=30, trust_env=False)
-        orthanc = Orthanc(str(client.base_url), dicom, move, client)
-        started.append((orthanc, process))
-        _wait_for(orthanc, process, folder / "log")
-        return orthanc
-
-    yield start
-    for orthanc, process in started:
-        orthanc.http.close()
-        process.kill()
-        process.wait()
-
-
-def _wait_for(orthanc: Orthanc, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if orthanc.http.get("/dicom-web/studies").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.1)
-    pytest.fail(f"Orthanc did not start: {log.read_text(errors='replace')[-800:]}")
-
-
-@pytest.fixture
-def orthanc(service, start_orthanc: Callable[[str], Orthanc]) -> Orthanc:
-    """Debian's Orthanc with its DICOMweb plugin on free loopback ports, empty."""
-    program = shutil.which("Orthanc")
-    service("orthanc", program)
-    service("orthanc-dicomweb", DICOMWEB_PLUGIN.exists())
-    running = start_orthanc(program or "")
-    for identifier in running.http.get("/studies").json():
-        running.http.delete(f"/studies/{identifier}").raise_for_status()
-    return running

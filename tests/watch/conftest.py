@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import json
 import multiprocessing
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,13 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.exc import OperationalError
 
@@ -42,7 +36,6 @@ from fracture_map.watch.service import Watcher, WatchOptions, watch
 from fracture_map.watch.settings import Settings, Spool, Timing
 
 FAKE = Path(__file__).parent / "programs" / "fake_analysis.py"
-DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 UID_LENGTH = 44
 PATIENCE_S = 600.0
 SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
@@ -66,119 +59,6 @@ def wait_until(true: Callable[[], object], patience_s: float = PATIENCE_S) -> An
             pytest.fail("it did not come true in time")
         time.sleep(0.05)
     return answer
-
-
-@dataclass
-class Orthanc:
-    """Orthanc with its DICOMweb plugin on loopback ports that stay the same when it is started again."""
-
-    program: str
-    folder: Path
-    http_port: int
-    dicom_port: int
-    process: subprocess.Popen[bytes] | None = None
-    http: httpx.Client = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=300, trust_env=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
-
-    @property
-    def dicomweb(self) -> str:
-        return f"{self.url}/dicom-web"
-
-    def start(self) -> None:
-        settings = {
-            "StorageDirectory": str(self.folder / "storage"),
-            "IndexDirectory": str(self.folder / "index"),
-            "Plugins": [str(DICOMWEB_PLUGIN)],
-            "HttpPort": self.http_port,
-            "DicomPort": self.dicom_port,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "DicomAlwaysAllowStore": True,
-            "StableAge": 1,
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        path = self.folder / "orthanc.json"
-        path.write_text(json.dumps(settings))
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([self.program, str(path)], stdout=log, stderr=subprocess.STDOUT)
-        wait_until(self._answers)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def empty(self) -> None:
-        for identifier in self.http.get("/studies").json():
-            self.http.delete(f"/studies/{identifier}").raise_for_status()
-
-    def add(self, *paths: Path) -> None:
-        for path in paths:
-            self.http.post("/instances", content=path.read_bytes()).raise_for_status()
-
-    def c_store(self, *paths: Path) -> None:
-        """Send images as a scanner does."""
-        ae = AE(ae_title="SCANNER")
-        ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-        association = ae.associate("127.0.0.1", self.dicom_port, ae_title="ORTHANC")
-        assert association.is_established
-        try:
-            assert {association.send_c_store(dcmread(path)).Status for path in paths} == {0}
-        finally:
-            association.release()
-
-    def objects(self, study: str, sop_class: str) -> list[Dataset]:
-        """The objects of a kind in a study, as the PACS has them."""
-        query = {"Level": "Instance", "Query": {"StudyInstanceUID": study, "SOPClassUID": sop_class}}
-        found = self.http.post("/tools/find", json=query).json()
-        return [self._read(identifier) for identifier in found]
-
-    def reports(self, study: str) -> list[Dataset]:
-        return self.objects(study, SR)
-
-    def segmentations(self, study: str) -> list[Dataset]:
-        return self.objects(study, SEG)
-
-    def _read(self, identifier: str) -> Dataset:
-        return dcmread(io.BytesIO(self.http.get(f"/instances/{identifier}/file").content))
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text(errors="replace")[-800:]
-        try:
-            return self.http.get("/dicom-web/studies").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
-
-@pytest.fixture(scope="session")
-def running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    http, dicom = (sock.getsockname()[1] for sock in sockets)
-    for sock in sockets:
-        sock.close()
-    orthanc = Orthanc(shutil.which("Orthanc") or "", tmp_path_factory.mktemp("orthanc"), http, dicom)
-    yield orthanc
-    orthanc.stop()
-    orthanc.http.close()
-
-
-@pytest.fixture
-def orthanc(service, running_orthanc: Orthanc) -> Orthanc:
-    """Debian's Orthanc, empty."""
-    service("orthanc", running_orthanc.program)
-    service("orthanc-dicomweb", DICOMWEB_PLUGIN.exists())
-    if running_orthanc.process is None:
-        running_orthanc.start()
-    running_orthanc.empty()
-    return running_orthanc
 
 
 @dataclass(frozen=True)
@@ -358,7 +238,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 class Site:
     """A PACS, what a watcher beside it is given, and what can be asked of both."""
 
-    orthanc: Orthanc
+    orthanc: Any
     make_study: Callable[..., Study]
     options: Callable[..., WatchOptions]
     _queues: dict[str, Database] = field(default_factory=dict)
@@ -411,7 +291,7 @@ class Site:
 
 @pytest.fixture
 def site(
-    orthanc: Orthanc, make_study: Callable[..., Study], options: Callable[..., WatchOptions]
+    orthanc: Any, make_study: Callable[..., Study], options: Callable[..., WatchOptions]
 ) -> Iterator[Site]:
     """A PACS and everything that a watcher beside it needs."""
     made = Site(orthanc, make_study, options)

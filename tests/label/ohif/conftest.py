@@ -173,7 +173,7 @@ def visit(visits, request, neck, tmp_path) -> Visit:
         server, orthanc, page = map(request.getfixturevalue, ("pacs_server", "orthanc", "page"))
         for seed in (21, 22):
             options = StudyOptions(patient_id=f"OHIF-{seed}", seed=seed, transfer_syntax=JPEGLSLossless)
-            orthanc.send(write_study(neck.volume, tmp_path / str(seed), options))
+            orthanc.add(*write_study(neck.volume, tmp_path / str(seed), options))
         visits.append(Annotator(page, server, orthanc).work())
     return visits[0]
 

@@ -93,7 +93,7 @@ def test_nothing_is_written_to_the_pacs_through_the_viewers_way(viewer):
 
 def test_the_way_to_the_pacs_keeps_query_and_content_type(viewer_alone, orthanc, write_dicom, tmp_path):
     for seed in (1, 2):
-        orthanc.send(write_dicom(tmp_path / str(seed), seed))
+        orthanc.add(*write_dicom(tmp_path / str(seed), seed))
     viewer = viewer_alone(orthanc.dicomweb)
     found = viewer.get("/proxy/dicom/qido/studies", params={"PatientID": "PLANTED2"})
     assert found.headers["content-type"].startswith("application/dicom+json")
