@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cspine.datasets.crop_batches import REFRESH_STEPS, WindowPlan
+from cspine.datasets.crop_batches import REFRESH_STEPS
 from cspine.datasets.crop_samples import CropFile, CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
 from cspine.device import pick_device
@@ -46,11 +46,9 @@ log = logging.getLogger(__name__)
 
 REHEARSAL_SEED: Final = FIRST_SEED + 4_000_000
 """First seed of the phantoms among the training samples: apart from those of other trainings."""
-LEARNING_RATES: Final = {"patches": 2e-4, "planes": 1e-4, "sequence": 2e-4, "study": 1e-4}
+LEARNING_RATES: Final = {"encoder": 3e-4, "sequence": 2e-4, "study": 1e-4}
 """A fifth of those from random weights: the network knows most of it already."""
 HEAD_STEPS: Final = 200
-ENCODER_SHARE: Final = 0.6
-"""Part of the steps that go to patches, as in the bundle's own training; the others see whole windows."""
 TRAIN_CONFIG: Final = Path("configs/train.json")
 MEASURE: Final = "1 - mean squared error of the levels' probabilities"
 
@@ -98,10 +96,8 @@ def phantom_recipe(bundle: Path, spec: CropSpec, first_seed: int, count: int) ->
 def recipe_of(job: Job, reference: Bundle, studies: int) -> Recipe:
     """A short training that starts from the weights in use; batches are no larger than the studies allow."""
     steps, minutes = job.plan.steps, job.plan.minutes
-    first = max(1, round(ENCODER_SHARE * steps))
     limits = {
-        "patches": (first, ENCODER_SHARE * minutes),
-        "planes": (max(1, steps - first), (1 - ENCODER_SHARE) * minutes),
+        "encoder": (steps, minutes),
         "sequence": (min(HEAD_STEPS, steps), minutes),
         "study": (min(HEAD_STEPS, steps), minutes),
     }
@@ -111,19 +107,14 @@ def recipe_of(job: Job, reference: Bundle, studies: int) -> Recipe:
         )
         for name, (count, limit) in limits.items()
     }
-    usual, most = Recipe(), max(1, studies // 2)
+    usual = Recipe()
     return Recipe(
         **plans,
-        of_patches=_within(usual.of_patches, most),
-        of_planes=_within(usual.of_planes, most),
+        patch_pairs=min(usual.patch_pairs, max(1, studies // 2)),
         augmentation=replace(usual.augmentation, mixup=0.0),
         seed=REHEARSAL_SEED,
         initial=str(reference.path / WEIGHTS),
     )
-
-
-def _within(plan: WindowPlan, pairs: int) -> WindowPlan:
-    return replace(plan, pairs=min(plan.pairs, pairs))
 
 
 class CountedFolder(CropFolder):

@@ -102,12 +102,12 @@ class CropSpec:
     """The crop that the fracture classifier was trained on.
 
     The planes lie along the slice axis and cover the vertebra's height and `margin_mm` on both sides. The
-    network sees `steps` windows of `window_planes` neighbouring planes, each window two planes further, and
-    the mask of the window's middle plane: planes = 2 * (steps - 1) + window_planes.
+    network sees them all and answers for `steps` of them, the middle ones of windows of `window_planes`
+    planes, each window two planes further: planes = 2 * (steps - 1) + window_planes.
 
     Attributes:
-        steps: windows in the sequence.
-        window_planes: neighbouring CT planes a window.
+        steps: planes that are answered for.
+        window_planes: neighbouring CT planes that each of them is seen with at least.
         pixels: rows and columns of a plane.
         field_mm: side of a plane, centred on the vertebra's box.
         margin_mm: above and below the vertebra's box.

@@ -69,7 +69,7 @@ def test_the_training_recipe_can_be_built_from_its_config(bundle):
     recipe = config(bundle, "train.json").get_parsed_content("recipe")
     assert isinstance(recipe, Recipe)
     assert recipe.crops(bundle.crop_spec(), 7)["training"].count == 7
-    assert recipe.patches.minutes is None
+    assert recipe.encoder.minutes is None
 
 
 def test_a_phantom_neck_gets_calibrated_numbers_and_key_planes_inside_its_crops(bundle, neck_folder):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,18 +13,18 @@ from cspine.crops import CropSpec, VertebraCrop
 from cspine.errors import ModelError
 from cspine.models.bundle import Bundle, load_bundle
 from cspine.models.classifier import FractureClassifier
-from cspine.models.classifier_network import FractureNet, Widths
+from cspine.models.classifier_network import FractureNet, Widths, folded
 from cspine.settings import CLASSIFICATION, models_dir
 from cspine.volume import Grid
 
-SMALL = Widths(channels=(4, 6, 8, 8, 8), blocks=(1, 1, 1, 1, 1), merged=8, recurrent=8, study=8)
+SMALL = Widths(channels=(4, 6, 8, 8), blocks=(1, 1, 1), merged=8, recurrent=8, study=8)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def small_net() -> FractureNet:
     torch.manual_seed(5)
-    net = FractureNet(steps=4, window_planes=3, widths=SMALL)
+    net = FractureNet(steps=4, window_planes=5, widths=SMALL)
     # At the start the study head passes level logits through; a trained one does not.
     torch.nn.init.normal_(net.study.level.weight)
     return net.eval()
@@ -65,22 +66,45 @@ def test_the_network_answers_for_levels_slices_cells_and_the_spine(small_net):
         "levels": (1, 7),
         "overall": (1,),
         "slices": (1, 7, 4),
-        "heat": (1, 7, 4, 4, 4),
+        "heat": (1, 7, 4, 8, 8),
     }
     assert all(torch.isfinite(value).all() for value in out.values())
 
 
-def test_a_window_holds_neighbouring_planes_and_the_mask_of_the_middle_one(small_net):
-    crops = torch.zeros(1, 2, 9, 2, 2)
-    crops[0, 0] = torch.arange(9.0)[:, None, None]
-    crops[0, 1] = 100 + torch.arange(9.0)[:, None, None]
-    windows = small_net.windows(crops)[:, :, 0, 0]
-    assert windows.tolist() == [[0, 1, 2, 101], [2, 3, 4, 103], [4, 5, 6, 105], [6, 7, 8, 107]]
+def test_folding_keeps_every_pixel():
+    crops = torch.arange(2 * 3 * 4 * 6.0).view(1, 2, 3, 4, 6)
+    cells = folded(crops)
+    assert cells.shape == (1, 8, 3, 2, 3)
+    assert torch.equal(cells[0, :4, 1, 1, 2], crops[0, 0, 1, 2:4, 4:6].flatten())
+
+
+@torch.no_grad()
+def test_a_plane_is_answered_for_at_its_place_in_the_crop(small_net):
+    encoder = copy.deepcopy(small_net.encoder)
+    for part in encoder.modules():
+        if isinstance(part, torch.nn.Conv3d):
+            part.weight.fill_(1 / part.weight[0].numel())  # what is seen spreads evenly to all sides
+            if part.bias is not None:
+                part.bias.zero_()
+    for coarser in list(encoder.lateral)[1:]:
+        coarser.weight.zero_()  # its cells lie between those of the heat map
+    dark = torch.zeros(1, 2, 11, 32, 32)
+    before = encoder(dark)[1]
+    for step in range(4):
+        lit = dark.clone()
+        lit[0, 0, 2 * step + 2, 12, 20] = 1
+        difference = (encoder(lit)[1] - before).abs()[0]
+        assert np.unravel_index(int(difference.argmax()), difference.shape) == (step, 3, 5)
+
+
+def test_windows_without_a_middle_on_the_answered_planes_are_refused():
+    with pytest.raises(ValueError, match="not 3"):
+        FractureNet(steps=4, window_planes=3, widths=SMALL)
 
 
 def test_a_crop_with_another_number_of_planes_is_refused(small_net):
-    with pytest.raises(ValueError, match="9, rows"):
-        small_net.windows(torch.zeros(1, 2, 11, 32, 32))
+    with pytest.raises(ValueError, match="11, rows"):
+        small_net.encode(torch.zeros(1, 2, 9, 32, 32))
 
 
 @torch.no_grad()
@@ -146,8 +170,8 @@ class Pointing(torch.nn.Module):
     """Sees a fracture in one step, row and column, and in the mirror image at the mirrored column."""
 
     def forward(self, crops: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:
-        slices, heat = torch.zeros(2, 7, 15), torch.zeros(2, 7, 15, 16, 16)
-        slices[:, 3, 6] = heat[0, 3, 6, 2, 5] = heat[1, 3, 6, 2, 10] = 9.0
+        slices, heat = torch.zeros(2, 7, 15), torch.zeros(2, 7, 15, 32, 32)
+        slices[:, 3, 6] = heat[0, 3, 6, 2, 5] = heat[1, 3, 6, 2, 26] = 9.0
         # A cell that only one of the two passes sees.
         heat[0, 3, 6, 8, 8] = 10.0
         return {"levels": torch.zeros(2, 7), "overall": torch.zeros(2), "slices": slices, "heat": heat}
@@ -159,8 +183,8 @@ def test_the_key_point_lies_in_the_cell_that_both_passes_see(bundle):
     (crop,) = noise_crops([Vertebra.C4], classifier.crop_spec)
     key = classifier([crop]).levels[Vertebra.C4].key_lps_mm
     window = classifier.crop_spec.window_planes
-    # Cells are 8 x 8 pixels; the first one's middle lies at 3.5.
-    assert crop.grid.to_index(key) == pytest.approx([2 * 6 + window // 2, 19.5, 43.5])
+    # Cells are 4 x 4 pixels; the first one's middle lies at 1.5.
+    assert crop.grid.to_index(key) == pytest.approx([2 * 6 + window // 2, 9.5, 21.5])
 
 
 def test_no_crop_or_two_of_one_level_are_refused(classifier):

@@ -12,7 +12,7 @@ import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
-from cspine.datasets import phantom_crops
+from cspine.datasets import crop_batches, phantom_crops
 from cspine.datasets.crop_augmentation import (
     Augmentation,
     Voxels,
@@ -21,10 +21,9 @@ from cspine.datasets.crop_augmentation import (
     slice_and_heat_targets,
 )
 from cspine.datasets.crop_batches import (
-    PlaneBatches,
+    PatchBatches,
     VertebraBatches,
     Views,
-    WindowPlan,
     as_vertebra_crops,
     vertebra_batch,
 )
@@ -48,15 +47,15 @@ from cspine.training.classification_features import (
 )
 from cspine.training.classification_losses import (
     LossWeights,
+    encoder_loss,
     heat_loss,
-    plane_loss,
     sequence_loss,
     study_loss,
     vertebra_loss,
 )
 from cspine.training.classification_scores import FIRST_SEED, TEST_SEED, Scored, evaluate, operating_points
 
-SPEC = CropSpec(steps=4, window_planes=3, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
+SPEC = CropSpec(steps=4, window_planes=5, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
 TRUE_MASK = MaskErrors(smooth=(1, 1), wobble=0, level=0, half=0, islands=0, shift=0, none=0)
 STILL = Augmentation(
     rotation_deg=0,
@@ -76,16 +75,16 @@ STILL = Augmentation(
     mixup=0,
 )
 CPU = torch.device("cpu")
-SMALL = Widths(channels=(4, 6, 8, 8, 8), blocks=(1, 1, 1, 1, 1), merged=8, recurrent=8, study=8)
+SMALL = Widths(channels=(4, 6, 8, 8), blocks=(1, 1, 1), merged=8, recurrent=8, study=8)
 
 
 def crop(level: Vertebra, *, fractured: bool, seed: int = 0) -> LabelledCrop:
-    """Noise with a mask in the middle and, when fractured, a break in plane 5."""
+    """Noise with a mask in the middle and, when fractured, a break in plane 6."""
     rng = np.random.default_rng([seed, int(level)])
     shape = (SPEC.planes, SPEC.pixels, SPEC.pixels)
     mask, fracture = np.zeros(shape, bool), np.zeros(shape, bool)
     mask[:, 8:24, 6:26] = True
-    fracture[5, 10:12, 18:20] = fractured
+    fracture[6, 10:12, 18:20] = fractured
     return LabelledCrop(level, rng.integers(0, 255, shape, dtype=np.uint8), mask, fracture, fractured)
 
 
@@ -191,11 +190,11 @@ def test_no_two_folders_share_a_seed():
     assert max(seeds) < FIRST_SEED + TEST_SEED
 
 
-def test_targets_mark_the_windows_and_cells_around_the_break():
+def test_targets_mark_the_planes_and_cells_around_the_break():
     fracture = torch.zeros(1, SPEC.planes, 32, 32)
-    fracture[0, 5, 10, 19] = 1
+    fracture[0, 6, 10, 19] = 1
     slices, heat = slice_and_heat_targets(fracture, SPEC, 8)
-    # Middle planes are 1, 3, 5, 7; a window counts its middle plane and the two beside it.
+    # Planes 2, 4, 6 and 8 are answered for; each counts itself and the two beside it.
     assert slices.tolist() == [[0, 0, 1, 0]]
     assert torch.nonzero(heat[0]).tolist() == [[2, 1, 2]]
 
@@ -260,28 +259,50 @@ def test_a_fracture_that_is_cut_away_is_not_counted():
     assert torch.equal(gone, visible == 0)
 
 
-def test_a_batch_of_windows_pairs_fractured_with_sound_vertebrae(folder):
-    batches = PlaneBatches(CropFolder(folder), WindowPlan(pairs=3), Views(SPEC, STILL, 4))
-    batch = batches(0)
-    assert batch["windows"].shape == (24, 4, 32, 32)
-    assert batch["heat"].shape == (24, 4, 4)
-    assert torch.equal(batch["heat"].amax((1, 2)), batch["slices"])
+def test_a_batch_of_parts_pairs_fractured_with_sound_vertebrae(folder):
+    batch = PatchBatches(CropFolder(folder), 3, 32, Views(SPEC, STILL, 4))(0)
+    assert batch["crops"].shape == (6, 2, SPEC.planes, 32, 32)
+    assert batch["heat"].shape == (6, 4, 8, 8)
+    assert torch.equal(batch["heat"].amax((2, 3)), batch["slices"])
     broken = batch["slices"].view(3, 2, 4)
-    assert (broken[:, 0].sum(1) >= 2).all()
     assert broken[:, 1].sum() == 0
 
 
-def test_patches_lie_on_the_fracture_where_there_is_one(folder):
+def test_parts_lie_on_the_fracture_where_there_is_one(folder):
     how = Augmentation(rotation_deg=20, scale=0.1, shift=0, mixup=0)
-    batch = PlaneBatches(CropFolder(folder), WindowPlan(3, windows=4, patch=16), Views(SPEC, how, 4))(0)
-    assert batch["windows"].shape == (24, 4, 16, 16)
-    assert batch["heat"].shape == (24, 2, 2)
-    assert (batch["slices"].view(3, 2, 4)[:, 0].sum(1) >= 2).all()
+    batch = PatchBatches(CropFolder(folder), 3, 16, Views(SPEC, how, 4))(0)
+    assert batch["crops"].shape == (6, 2, SPEC.planes, 16, 16)
+    assert (batch["slices"].view(3, 2, 4)[:, 0].sum(1) >= 1).all()
+
+
+def test_a_sound_vertebra_is_seen_where_its_partner_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(crop_batches, "SHAKE", 0.0)
+    rows = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None] * 4, (SPEC.planes, 32, 32))
+    for n in range(4):
+        # The sound vertebra lies three pixels lower in its crop.
+        source = replace(crop(Vertebra.C5, fractured=n % 2 == 0), image=rows)
+        moved = replace(source, mask=np.roll(source.mask, 3, 1))
+        save_crops([source if n % 2 == 0 else moved], tmp_path / f"neck-{n}.npz")
+    batch = PatchBatches(CropFolder(tmp_path), 2, 16, Views(SPEC, STILL, 4))(0)
+    middle = (batch["crops"][:, 0, 4, 7:9] * 255 / 4).mean((1, 2)).view(2, 2)
+    assert torch.allclose(middle[:, 1] - middle[:, 0], torch.full((2,), 3.0), atol=1e-3)
+
+
+def test_beyond_a_crop_its_edge_repeats_without_mask(tmp_path):
+    source = crop(Vertebra.C5, fractured=True)
+    source.mask[:], source.fracture[:] = False, False
+    source.mask[:, :4, :4] = source.fracture[6, :2, :2] = True
+    for n, fractured in enumerate((True, False) * 2):
+        save_crops([replace(source, fractured=fractured)], tmp_path / f"neck-{n}.npz")
+    batch = PatchBatches(CropFolder(tmp_path), 2, 16, Views(SPEC, STILL, 4))(0)
+    # Repeated as well, the mask would fill the corner of the patch beyond the crop: 36 pixels and more.
+    assert ((batch["crops"][:, 1].sum((2, 3)) - 16).abs() <= 9).all()
+    assert (batch["crops"][:, 0, :, 0, 0] > 0).any()
 
 
 def test_the_same_step_gives_the_same_batch(folder):
     first, second = (
-        PlaneBatches(CropFolder(folder), WindowPlan(2), Views(SPEC, Augmentation(), 4))(7) for _ in range(2)
+        PatchBatches(CropFolder(folder), 2, 16, Views(SPEC, Augmentation(), 4))(7) for _ in range(2)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -326,23 +347,23 @@ def test_fractures_of_unknown_place_teach_levels_but_no_planes(folder):
     fractured = torch.cat([batch["fractured"] for batch in drawn])
     assert 0 < (located == 0).sum() < len(located) / 4
     assert (fractured[located == 0] == 1).all()
-    planes = PlaneBatches(studies, WindowPlan(6), views)
-    assert all((planes(step)["slices"].view(6, 2, 4)[:, 0].sum(1) >= 2).all() for step in range(12))
+    parts = PatchBatches(studies, 6, 16, views)
+    assert all((parts(step)["slices"].view(6, 2, 4)[:, 0].sum(1) >= 1).all() for step in range(12))
     loss = vertebra_loss(LossWeights(), _Encode(), {**drawn[0], "located": torch.zeros(12)})
     assert loss["slices"] == 0
 
 
 class _Encode(torch.nn.Module):
     def forward(self, crops):
-        return FractureNet(steps=4, window_planes=3, widths=SMALL).encode(crops)
+        return FractureNet(steps=4, window_planes=5, widths=SMALL).encode(crops)
 
 
 def test_every_stage_teaches_its_part_of_the_network(folder):
     torch.manual_seed(0)
-    net = FractureNet(steps=4, window_planes=3, widths=SMALL)
+    net = FractureNet(steps=4, window_planes=5, widths=SMALL)
     weights, views, studies = LossWeights(), Views(SPEC, Augmentation(), 5, 2), CropFolder(folder)
-    windows = PlaneBatches(studies, WindowPlan(2), views)(0)
-    plane_loss(weights, net.encoder, windows)["loss"].backward()
+    parts = PatchBatches(studies, 2, 16, views)(0)
+    encoder_loss(weights, net.encoder, parts)["loss"].backward()
     data = encode_studies(net, studies.refresh(), views)
     assert data.features.shape == (84, 2, 4, net.encoder.features)
     net.train()
@@ -358,7 +379,7 @@ def test_every_stage_teaches_its_part_of_the_network(folder):
 
 def test_absent_levels_do_not_count_in_the_loss_of_a_study():
     torch.manual_seed(1)
-    net = FractureNet(steps=4, window_planes=3, widths=SMALL).eval()
+    net = FractureNet(steps=4, window_planes=5, widths=SMALL).eval()
     present = torch.tensor([[1.0, 1, 1, 0, 0, 0, 0]])
     batch = {
         "embedding": torch.randn(1, 7, 16),
@@ -372,15 +393,20 @@ def test_absent_levels_do_not_count_in_the_loss_of_a_study():
     assert torch.equal(same, study_loss(LossWeights(), net.study, other)["loss"])
 
 
-def test_half_of_the_studies_are_shown_without_their_fractured_levels():
-    known = np.tile(np.array([0, 1, 1, 1, 0, 1, 1], bool), (3, 1))
-    fractured = torch.tensor([[0.0, 1, 0, 0, 0, 1, 0]]).repeat(3, 1)
-    data = Embedded(torch.zeros(3, 1, 7, 16), torch.zeros(3, 1, 7), fractured, known)
+def test_half_of_the_studies_have_sound_levels_of_other_necks_in_place_of_their_fractured_ones():
+    known = np.array([[0, 1, 1, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1, 1], [1, 0, 1, 1, 1, 0, 0]], bool)
+    fractured = torch.tensor([[0.0, 1, 0, 0, 0, 1, 0], [0, 0, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0, 0]])
+    number = torch.arange(3.0)[:, None, None].expand(3, 1, 7)
+    data = Embedded(number[..., None].expand(3, 1, 7, 16), number, fractured, known)
     batch = StudyBatches(data, 400, 0, partial_view=0.0)(0)
-    positive = (batch["fractured"] * batch["present"]).amax(1)
-    assert 0.4 < positive.mean() < 0.6
-    assert set(batch["present"][positive == 0].sum(1).tolist()) == {3.0}
-    assert set(batch["present"][positive == 1].sum(1).tolist()) == {5.0}
+    assert (batch["present"] == 1).all()
+    assert 0.4 < batch["fractured"].amax(1).mean() < 0.6
+    healed = batch["level"][batch["fractured"].amax(1) == 0]
+    # C2 of neck 0 is fractured and only neck 1 has a sound one; C7 comes from where it is known.
+    assert set(healed[:, 1].tolist()) == {1.0}
+    assert set(healed[:, 6].tolist()) == {0.0, 1.0}
+    broken = batch["level"][batch["fractured"][:, 1] == 1]
+    assert set(broken[:, 1].tolist()) == {0.0}
 
 
 def test_studies_in_part_keep_neighbouring_levels_and_are_never_empty():
@@ -417,7 +443,7 @@ def bundle(tmp_path: Path) -> Path:
     root = tmp_path / CLASSIFICATION
     (root / "configs").mkdir(parents=True)
     widths = {"_target_": "cspine.models.classifier_network.Widths", **vars(SMALL)}
-    network = {"_target_": "cspine.models.classifier_network.FractureNet", "steps": 4, "window_planes": 3}
+    network = {"_target_": "cspine.models.classifier_network.FractureNet", "steps": 4, "window_planes": 5}
     section = {
         "crop": dict(vars(SPEC), window_hu=list(SPEC.window_hu)),
         "temperature": {"level": 1.0, "overall": 1.0},
@@ -433,11 +459,11 @@ def bundle(tmp_path: Path) -> Path:
 
 SHORT = Plan(steps=2, log_steps=1)
 TOY = Recipe(
-    *[SHORT] * 4,
+    *[SHORT] * 3,
     vertebrae=SHORT,
     rich={"fractured": 1.0},
-    of_patches=WindowPlan(2, 2, 32),
-    of_planes=WindowPlan(2, 2),
+    patch_pairs=2,
+    patch_pixels=32,
     pairs=2,
     batch=4,
     views=1,
@@ -457,7 +483,7 @@ def test_training_from_phantoms_in_this_process_to_a_calibrated_bundle_and_its_m
     assert 0 <= metrics["level_auc"] <= 1
     assert set(metrics["operating_points"]) == {"rule_out", "balanced", "rule_in"}
     trained = load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]
-    assert trained["training"]["steps"] == 6
+    assert trained["training"]["steps"] == 4
     assert trained["calibrated_on"]["necks"] == 8
 
 
@@ -471,7 +497,7 @@ def test_training_on_ready_crops_starts_from_given_weights_and_goes_on_where_it_
     for path in sorted((tmp_path / "ready" / "calibration").iterdir())[:6]:
         save_crops([crop(v, fractured=False) for v in CERVICAL], path)
     torch.manual_seed(5)
-    torch.save(FractureNet(steps=4, window_planes=3, widths=SMALL).state_dict(), tmp_path / "first.pt")
+    torch.save(FractureNet(steps=4, window_planes=5, widths=SMALL).state_dict(), tmp_path / "first.pt")
     recipe = replace(TOY, initial=str(tmp_path / "first.pt"))
     data = f"crops:{tmp_path / 'ready'}"
     with monkeypatch.context() as patched:
@@ -479,7 +505,7 @@ def test_training_on_ready_crops_starts_from_given_weights_and_goes_on_where_it_
         with pytest.raises(KeyboardInterrupt):
             train(bundle, data, tmp_path / "run", recipe, "cpu")
     kept = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*/checkpoint.pt")}
-    assert set(kept) == {"patches", "planes", "vertebrae"}
+    assert set(kept) == {"encoder", "vertebrae"}
     train(bundle, data, tmp_path / "run", recipe, "cpu")
     assert load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]["calibrated_on"]["necks"] == 12
     with pytest.raises(UsageError, match="another config"):

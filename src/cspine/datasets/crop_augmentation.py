@@ -48,23 +48,20 @@ class Augmentation:
     gamma: float = 0.15
     offset: float = 0.03
     noise: float = 0.03
-    dense: float = 0.45
-    blur: float = 0.45
+    dense: float = 0.3
+    blur: float = 0.3
     sharpen: float = 0.15
-    thick: float = 0.5
+    thick: float = 0.3
     slices: tuple[float, float] = (1.2, 5.0)
     blotches: float = 0.2
-    blotchy: float = 0.6
+    blotchy: float = 0.35
     mask: MaskErrors = field(default_factory=MaskErrors)
     cut: float = 0.06
     mixup: float = 0.3
 
 
 class Voxels(NamedTuple):
-    """A batch on its way: each (N, planes, rows, columns) float32; image in [0, 1], the others 0 or 1.
-
-    Of single windows, image has the window's planes, mask and fracture have one.
-    """
+    """A batch on its way: each (N, planes, rows, columns) float32; image in [0, 1], the others 0 or 1."""
 
     image: Tensor
     mask: Tensor
@@ -103,9 +100,7 @@ def augment(
     cut = _cut(moved, how, generator)
     visible = torch.where(before > 0, cut.fracture.sum((1, 2, 3)) / before.clamp(min=1), 1.0)
     image = _rescanned(_denser(cut.image, cut.mask, how, generator), how, generator)
-    first = (cut.image.shape[1] - cut.mask.shape[1]) // 2
-    beside = cut.image[:, first : first + cut.mask.shape[1]]
-    return Voxels(image, mistaken(cut.mask, beside, how.mask, generator), cut.fracture), visible
+    return Voxels(image, mistaken(cut.mask, cut.image, how.mask, generator), cut.fracture), visible
 
 
 def slice_and_heat_targets(fracture: Tensor, spec: CropSpec, stride: int) -> tuple[Tensor, Tensor]:
@@ -118,20 +113,11 @@ def slice_and_heat_targets(fracture: Tensor, spec: CropSpec, stride: int) -> tup
 
     Returns:
         slices (N, steps) and heat (N, steps, rows / stride, columns / stride), 0 or 1: fracture in the
-        window's middle plane or its two neighbours.
+        plane that is answered for or its two neighbours.
     """
-    return heat_targets(near_middle(fracture, spec), stride)
-
-
-def near_middle(fracture: Tensor, spec: CropSpec) -> Tensor:
-    """Fracture in each window's middle plane or its two neighbours: (N, planes, ...) to (N, steps, ...)."""
     middle = spec.window_planes // 2
-    return fracture.unfold(1, spec.window_planes, 2)[..., middle - 1 : middle + 2].amax(-1)
-
-
-def heat_targets(fracture: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Slices (N, steps) and heat (N, steps, h, w), 0 or 1, of fractures (N, steps, rows, columns)."""
-    heat = (F.max_pool2d(fracture, stride) > PARTIAL).float()
+    near = fracture.unfold(1, spec.window_planes, 2)[..., middle - 1 : middle + 2].amax(-1)
+    heat = (F.max_pool2d(near, stride) > PARTIAL).float()
     return heat.amax((2, 3)), heat
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Literal
 from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cspine.anatomy import CERVICAL, Vertebra
@@ -18,9 +19,7 @@ from cspine.datasets.crop_augmentation import (
     Patch,
     Voxels,
     augment,
-    heat_targets,
     mixed,
-    near_middle,
     resliced,
     slice_and_heat_targets,
 )
@@ -32,6 +31,10 @@ from cspine.volume import Grid
 MIN_VISIBLE: Final = 0.3
 """A level of whose fracture less is in view is not counted, as the fourth of RSNA 2022 did."""
 REFRESH_STEPS: Final = 25
+SHAKE: Final = 0.3
+"""How far, in sides of a patch, the place in its middle may be from the fracture."""
+BLOCK: Final = 1.75
+"""Side of what is read for a patch that may be turned and scaled, in sides of the patch."""
 CPU: Final = torch.device("cpu")
 
 
@@ -56,22 +59,6 @@ class Views:
     def generator(self, step: int) -> torch.Generator:
         """Where the chance of one step comes from."""
         return torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
-
-
-@dataclass(frozen=True)
-class WindowPlan:
-    """What a batch of windows is made of.
-
-    Attributes:
-        pairs: pairs of vertebrae, one fractured and one sound each.
-        windows: windows of each vertebra; neighbours hold nearly the same image.
-        patch: pixels of the patch around the fracture or somewhere on the vertebra, a multiple of 32; None
-            for the whole window.
-    """
-
-    pairs: int
-    windows: int = 4
-    patch: int | None = None
 
 
 class VertebraPairs:
@@ -119,59 +106,89 @@ class VertebraPairs:
                     self._sorted[level, broken].append(study)
 
 
-class PlaneBatches:
-    """Batches of single windows: of each fractured vertebra, beside a sound one of the same level.
+class PatchBatches:
+    """Batches of parts of vertebrae, all planes of each: where one is broken, and the same of a sound one.
 
-    Samples come from any `CropStudies` (see `cspine.datasets.crop_samples`); only fractures whose place is
-    known are used. Of a fractured vertebra every other window shows the fracture, mostly where there is most
-    of it.
+    A fracture is small, so most of a vertebra says nothing about it. And if sound parts were taken from
+    elsewhere, the network would learn where bones break rather than how that looks. Samples come from any
+    `CropStudies` (see `cspine.datasets.crop_samples`); only fractures whose place is known are used.
     """
 
-    def __init__(self, studies: CropStudies, plan: WindowPlan, views: Views) -> None:
-        """Prepare to read."""
-        self._draw = VertebraPairs(studies, plan.pairs, located=True)
-        self._plan, self._views = plan, views
+    def __init__(self, studies: CropStudies, pairs: int, pixels: int, views: Views) -> None:
+        """Prepare to read.
+
+        Args:
+            studies: where the vertebrae come from.
+            pairs: of a fractured vertebra and a sound one.
+            pixels: side of a part, a multiple of 16.
+            views: how they are looked at.
+        """
+        self._draw = VertebraPairs(studies, pairs, located=True)
+        self._pixels, self._views = pixels, views
 
     def __call__(self, step: int) -> dict[str, Tensor]:
-        """The batch of one step: "windows" (B, planes + 1, rows, columns), "slices" (B,), "heat" (B, h, w).
+        """The batch of one step: "crops" (N, 2, planes, pixels, pixels), "slices" (N, steps), "heat".
 
         Raises:
             InputError: too few studies came for a long time.
         """
         rng, generator = np.random.default_rng([self._views.seed, step]), self._views.generator(step)
-        how = self._views.augmentation
-        parts = [self._windows(crop, rng, generator) for crop in self._draw(step, rng)]
-        whole = Voxels(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        voxels, _ = augment(whole, replace(how, cut=0.0), generator, self._patch(whole, rng))
-        slices, heat = heat_targets(voxels.fracture, HEAT_STRIDE)
-        windows, slices, heat = mixed(
-            [torch.cat([voxels.image, voxels.mask], 1), slices[:, 0], heat[:, 0]], how, generator
+        how, spec = self._views.augmentation, self._views.spec
+        crops = self._draw(step, rng)
+        parts: list[LabelledCrop] = []
+        for fractured, sound in zip(crops[::2], crops[1::2], strict=True):
+            parts += self._same_place(fractured, sound, rng)
+        whole = as_voxels(parts, self._views.device)
+        whole = whole._replace(image=resliced(whole.image, how, generator))
+        middle = torch.full((len(parts), 2), whole.image.shape[-1] / 2, device=self._views.device)
+        patch = Patch(middle, self._pixels)
+        voxels, _ = augment(whole, replace(how, cut=0.0, shift=0.0), generator, patch)
+        slices, heat = slice_and_heat_targets(voxels.fracture, spec, HEAT_STRIDE)
+        seen, slices, heat = mixed(
+            [torch.stack([voxels.image, voxels.mask], 1), slices, heat], how, generator
         )
-        return {"windows": windows, "slices": slices, "heat": heat}
+        return {"crops": seen, "slices": slices, "heat": heat}
 
-    def _windows(self, crop: LabelledCrop, rng: np.random.Generator, generator: torch.Generator) -> Voxels:
-        """Some windows of a crop, as a batch."""
-        spec, count = self._views.spec, self._plan.windows
-        voxels, planes = as_voxels([crop], self._views.device), spec.window_planes
-        seen = resliced(voxels.image, self._views.augmentation, generator)[0]
-        near = near_middle(voxels.fracture, spec)[0]
-        steps = rng.permutation(spec.steps)[:count]
-        broken = np.sqrt(near.sum((1, 2), dtype=torch.float64).cpu().numpy())
-        if broken.any():
-            steps[: count // 2] = rng.choice(len(broken), count // 2, p=broken / broken.sum())
-        image = torch.stack([seen[2 * k : 2 * k + planes] for k in steps])
-        return Voxels(image, voxels.mask[0, 2 * steps + planes // 2][:, None], near[steps][:, None])
+    def _same_place(
+        self, fractured: LabelledCrop, sound: LabelledCrop, rng: np.random.Generator
+    ) -> tuple[LabelledCrop, LabelledCrop]:
+        """Parts of both, more than the patch, so that it can be turned; each shakes on its own."""
+        broken = np.argwhere(fractured.fracture if fractured.fracture.any() else fractured.mask)[:, 1:]
+        place = rng.choice(broken) - _middle(fractured.mask)
+        side = int(BLOCK * self._pixels)
+        shakes = rng.uniform(-SHAKE, SHAKE, (2, 2)) * self._pixels
+        first, second = (
+            _block(crop, np.rint(_middle(crop.mask) + place + shake).astype(int), side)
+            for crop, shake in zip((fractured, sound), shakes, strict=True)
+        )
+        return first, second
 
-    def _patch(self, whole: Voxels, rng: np.random.Generator) -> Patch | None:
-        """Patches that hold a broken voxel where there is one, else one of the vertebra, anywhere in them."""
-        if self._plan.patch is None:
-            return None
-        centers = rng.uniform(-0.4, 0.4, (len(whole.image), 2)) * self._plan.patch
-        for place, (mask, fracture) in enumerate(zip(whole.mask, whole.fracture, strict=True)):
-            target = fracture if fracture.any() else mask
-            inside = np.argwhere(target[0].cpu().numpy() > 0)
-            centers[place] += rng.choice(inside) if len(inside) else self._views.spec.pixels / 2
-        return Patch(torch.from_numpy(centers).float().to(self._views.device), self._plan.patch)
+
+def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Row and column of the middle of a mask's bounding box; of the image where the mask is empty."""
+    inside = np.argwhere(mask.any(0))
+    if not len(inside):
+        return np.array(mask.shape[1:]) / 2
+    return np.asarray((inside.min(0) + inside.max(0)) / 2)
+
+
+def _block(crop: LabelledCrop, center: NDArray[np.int_], side: int) -> LabelledCrop:
+    """`side` x `side` pixels of all planes; beyond the crop its edge repeats, without mask."""
+    size = np.array(crop.image.shape[1:])
+    first = center.clip(0, size - 1) - side // 2
+    start, stop = first.clip(0), np.minimum(first + side, size)
+    rows, columns = (slice(a, b) for a, b in zip(start, stop, strict=True))
+    missing = ((0, 0), *zip(start - first, first + side - stop, strict=True))
+
+    def cut(part: NDArray[Any], mode: Literal["edge", "constant"]) -> NDArray[Any]:
+        return np.pad(part[:, rows, columns], missing, mode=mode)
+
+    return replace(
+        crop,
+        image=cut(crop.image, "edge"),
+        mask=cut(crop.mask, "constant"),
+        fracture=cut(crop.fracture, "constant"),
+    )
 
 
 class VertebraBatches:

@@ -38,12 +38,12 @@ class MaskErrors:
     """
 
     smooth: tuple[int, int] = (5, 9)
-    wobble: float = 0.7
-    level: float = 0.25
-    half: float = 0.2
-    islands: float = 0.5
-    shift: int = 2
-    none: float = 0.03
+    wobble: float = 0.45
+    level: float = 0.2
+    half: float = 0.06
+    islands: float = 0.3
+    shift: int = 1
+    none: float = 0.02
 
 
 def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Generator) -> Tensor:
@@ -62,7 +62,7 @@ def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Gene
 
     low, high = how.smooth
     width = low + 2 * between(0, (high - low) // 2, generator)
-    closed = -F.max_pool2d(-F.max_pool2d(mask, CLOSING, 1, CLOSING // 2), CLOSING, 1, CLOSING // 2)
+    closed = -_dilated(-_dilated(mask))
     smooth = F.avg_pool2d(closed, width, 1, width // 2)
     strength = each(rand(count, generator) ** 2 * how.wobble)
     field = smooth_field(mask, between(8, 24, generator), generator)
@@ -75,6 +75,12 @@ def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Gene
     drawn = drawn & each(rand(count, generator) >= how.none)
     shifts = [between(-how.shift, how.shift, generator) for _ in range(2)]
     return drawn.float().roll(shifts, (2, 3))
+
+
+def _dilated(volume: Tensor) -> Tensor:
+    """The largest value around each voxel, in its plane; rows and columns in turn, which is twice as fast."""
+    half = CLOSING // 2
+    return F.max_pool2d(F.max_pool2d(volume, (CLOSING, 1), 1, (half, 0)), (1, CLOSING), 1, (0, half))
 
 
 def _beyond_a_line(mask: Tensor, generator: torch.Generator) -> Tensor:

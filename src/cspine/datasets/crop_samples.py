@@ -6,7 +6,7 @@ vertebra. Two ways lead in:
 - On disk, the usual one: write each study with `save_crops` as one ``NAME.npz`` into a folder and hand the
   folder over (``cspine train BUNDLE --data crops:FOLDER``, which holds ``training`` and ``calibration``).
   Files may be added while training runs: `CropFolder` sees them.
-- In memory: give `PlaneBatches` and `encode_studies` any other object that keeps to `CropStudies`.
+- In memory: give `PatchBatches` and `encode_studies` any other object that keeps to `CropStudies`.
 
 What is known of a level may be less than a phantom tells. Where only "C5 is fractured" is known, but not
 where, set `LabelledCrop.located` to False and leave `fracture` empty: such a vertebra teaches the level and

@@ -15,6 +15,7 @@ from cspine.findings import FractureScores, LevelScore, OperatingPoint, PointMm
 from cspine.models.bundle import METADATA, Bundle
 from cspine.models.calibration import Calibration
 from cspine.models.device import autocast
+from cspine.models.inference import channels_last
 from cspine.volume import FloatArray
 
 if TYPE_CHECKING:
@@ -58,15 +59,13 @@ class FractureClassifier:
         Raises:
             ModelError: weights of another architecture, or metadata without crop, temperatures or points.
         """
-        import torch
-
         self.crop_spec = bundle.crop_spec()
         self.model = bundle.model_version()
         self._device = device
         self._section: dict[str, Any] = dict(bundle.metadata["cspine"])
         self._level, self._overall = self._calibration("level"), self._calibration("overall")
         self.operating_point()
-        self._network = bundle.network(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = channels_last(bundle.network(device))
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """One of the bundle's operating points (rule_out, balanced, rule_in); None for its default.

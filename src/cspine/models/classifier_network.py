@@ -1,11 +1,13 @@
-"""The fracture classifier's network: a vertebra as a sequence of planes, a study as a sequence of vertebrae.
+"""The fracture classifier's network: a vertebra as a volume, its planes in order, a study as seven of them.
 
-A crop becomes `steps` windows of neighbouring CT planes with the vertebra's mask. One 2-D residual network
-reads every window, a bidirectional GRU reads the windows in order, and three heads answer: does this plane
-show a fracture (slice), where in the plane (heat map), and is the vertebra fractured (level, attention over
-the planes). A small transformer then sees the seven vertebrae together and answers for each of them again and
-for the spine as a whole. The design follows what the winners of RSNA 2022 had in common: vertebra-aligned
-crops, the mask as a channel, a recurrent net over planes and a head for the study.
+A 3-D residual network reads the crop of a vertebra with its mask, for half of the fractures of a cervical
+spine (dens, facets) run in the axial plane and show in no single one. It gives a heat map of the fracture and
+features of every other plane; a bidirectional GRU reads these in order, and three heads answer: does this
+plane show a fracture (slice), where in the plane (heat map), and is the vertebra fractured (level, attention
+over the planes). A small transformer then sees the seven vertebrae together and answers for each of them
+again and for the spine as a whole. Crops along the vertebra, the mask as a channel, a recurrent net over
+planes and a head for the study are what the winners of RSNA 2022 had in common; they read planes in two
+dimensions, at several times the cost.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from torch import Tensor, nn
 
 from cspine.anatomy import CERVICAL
 
-HEAT_STRIDE = 8
+HEAT_STRIDE = 4
 """Pixels of the crop behind one cell of the heat map, each way."""
+FOLD = 2
+"""Pixels each way that become channels."""
+MASK_BLUR = (5, 13, 13)
+"""Planes, rows and columns over which the mask is averaged: about half a centimetre each way."""
 
 
 class VertebraLogits(NamedTuple):
@@ -28,8 +34,8 @@ class VertebraLogits(NamedTuple):
     Attributes:
         embedding: (N, E) for the study head.
         level: (N,) logit of a fracture in this vertebra.
-        slices: (N, steps) logit of a fracture in the window's middle plane.
-        heat: (N, steps, rows / 8, columns / 8) logit of a fracture in that cell.
+        slices: (N, steps) logit of a fracture in that plane or beside it.
+        heat: (N, steps, rows / 4, columns / 4) logit of a fracture in that cell.
     """
 
     embedding: Tensor
@@ -55,16 +61,16 @@ class Widths:
     """How wide the network is.
 
     Attributes:
-        channels: of the five stages, at strides 2, 4, 8, 16 and 32.
-        blocks: residual blocks of each stage.
-        merged: channels of the stride-8 map that the heat map and the pooling read.
+        channels: of the stem and of the stages, at strides 2, 4, 8 and 16 in the plane, half of that across.
+        blocks: residual blocks of each stage after the stem.
+        merged: channels of the stride-4 map that the heat map and the pooling read.
         recurrent: hidden units of the GRU each way; the embedding has twice as many.
         study: width of the study head.
     """
 
-    channels: tuple[int, ...] = (24, 48, 96, 160, 256)
-    blocks: tuple[int, ...] = (1, 1, 2, 2, 1)
-    merged: int = 96
+    channels: tuple[int, ...] = (24, 48, 96, 160)
+    blocks: tuple[int, ...] = (1, 2, 2)
+    merged: int = 64
     recurrent: int = 96
     study: int = 96
 
@@ -73,10 +79,14 @@ class FractureNet(nn.Module):
     """The whole classifier.
 
     Args:
-        steps: windows of a crop.
-        window_planes: neighbouring CT planes of a window (odd).
+        steps: planes that are answered for, every other one.
+        window_planes: planes of the crop that lie around each of them at least: 1, 5, 9 or so on, so that the
+            middle ones are those that a stride of 2 leaves.
         dropout: of the features before the GRU, and in the study head.
         widths: of the layers; None for the defaults.
+
+    Raises:
+        ValueError: another number of window planes.
     """
 
     def __init__(
@@ -88,9 +98,11 @@ class FractureNet(nn.Module):
         widths: Widths | None = None,
     ) -> None:
         super().__init__()
+        if window_planes % 4 != 1:
+            raise ValueError(f"window_planes must be 1, 5, 9 or so on, not {window_planes}")
         sizes = widths or Widths()
         self.steps, self.window_planes = steps, window_planes
-        self.encoder = PlaneEncoder(window_planes + 1, sizes)
+        self.encoder = VertebraEncoder(steps, window_planes, sizes)
         self.sequence = SequenceHead(self.encoder.features, sizes.recurrent, dropout)
         self.study = StudyHead(2 * sizes.recurrent, sizes.study, dropout)
 
@@ -100,10 +112,9 @@ class FractureNet(nn.Module):
         Args:
             crops: (N, 2, planes, rows, columns): image in [0, 1] and mask.
         """
-        count = crops.shape[0]
-        features, heat = self.encoder(self.windows(crops))
-        embedding, level, slices = self.sequence(features.view(count, self.steps, -1))
-        return VertebraLogits(embedding, level, slices, heat.view(count, self.steps, *heat.shape[-2:]))
+        features, heat = self.encoder(crops)
+        embedding, level, slices = self.sequence(features)
+        return VertebraLogits(embedding, level, slices, heat)
 
     def forward(self, crops: Tensor, present: Tensor) -> dict[str, Tensor]:
         """Read whole studies; absent levels are not encoded.
@@ -126,93 +137,117 @@ class FractureNet(nn.Module):
             "heat": _scatter(found.heat, present),
         }
 
-    def windows(self, crops: Tensor) -> Tensor:
-        """Cut crops into windows: (N * steps, window_planes + 1, rows, columns), channels last.
+
+class VertebraEncoder(nn.Module):
+    """A crop of a vertebra, or a part of all its planes, to features of every other plane and a heat map."""
+
+    def __init__(self, steps: int, window_planes: int, sizes: Widths) -> None:
+        super().__init__()
+        self.planes = 2 * (steps - 1) + window_planes
+        self._answered = slice(window_planes // 4, window_planes // 4 + steps)
+        widths = sizes.channels
+        self.stem = nn.Sequential(*_convolution(2 * FOLD * FOLD, widths[0], 1), nn.ReLU(inplace=True))
+        self.stages = nn.ModuleList(
+            _stage(narrow, wide, blocks)
+            for narrow, wide, blocks in zip(widths[:-1], widths[1:], sizes.blocks, strict=True)
+        )
+        self.lateral = nn.ModuleList(nn.Conv3d(wide, sizes.merged, 1) for wide in widths[1:])
+        self.merge = nn.Sequential(*_convolution(sizes.merged, sizes.merged, 1), nn.ReLU(inplace=True))
+        self.heat = nn.Conv3d(sizes.merged, 1, 1)
+        nn.init.constant_(self.heat.bias, -4.0)  # type: ignore[arg-type]  # fractures are rare: start there
+        pooled = 2 * sizes.merged + widths[-1] + 1
+        self.plane = nn.Linear(pooled, 1)
+        self.features = pooled + 1
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, 2, planes, rows, columns) to features (N, steps, F) and heat logits (N, steps, h, w).
+
+        The last feature is the plane's own logit of a fracture.
 
         Raises:
             ValueError: a crop with another number of planes than the network was built for.
         """
-        planes = 2 * (self.steps - 1) + self.window_planes
-        if crops.ndim != 5 or crops.shape[1:3] != (2, planes):
-            raise ValueError(f"crops must be (N, 2, {planes}, rows, columns), not {tuple(crops.shape)}")
-        image = crops[:, 0].unfold(1, self.window_planes, 2).permute(0, 1, 4, 2, 3)
-        middle = crops[:, 1].unfold(1, self.window_planes, 2)[..., self.window_planes // 2]
-        stacked = torch.cat([image, middle.unsqueeze(2)], dim=2).flatten(0, 1)
-        return stacked.contiguous(memory_format=torch.channels_last)
-
-
-class PlaneEncoder(nn.Module):
-    """A window of planes to one feature vector and a stride-8 heat map."""
-
-    def __init__(self, inputs: int, sizes: Widths) -> None:
-        super().__init__()
-        # Folding 2 x 2 pixels into channels halves the resolution without losing a hairline.
-        self.fold = nn.PixelUnshuffle(2)
-        widths = (4 * inputs, *sizes.channels)
-        self.stages = nn.ModuleList(
-            _stage(widths[i], widths[i + 1], sizes.blocks[i], stride=1 if i == 0 else 2)
-            for i in range(len(sizes.channels))
-        )
-        self.lateral = nn.ModuleList(nn.Conv2d(c, sizes.merged, 1, bias=False) for c in sizes.channels[2:])
-        self.merge = nn.Sequential(nn.BatchNorm2d(sizes.merged), nn.ReLU(inplace=True))
-        self.heat = nn.Conv2d(sizes.merged, 1, 1)
-        nn.init.constant_(self.heat.bias, -4.0)  # type: ignore[arg-type]  # fractures are rare: start there
-        pooled = 2 * sizes.merged + sizes.channels[-1] + 1
-        self.plane = nn.Linear(pooled, 1)
-        self.features = pooled + 1
-
-    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, planes + 1, rows, columns) to features (B, F) and heat logits (B, h, w).
-
-        The last feature is the plane's own logit of a fracture.
-        """
-        x, maps = self.fold(windows), []
+        if crops.ndim != 5 or crops.shape[1:3] != (2, self.planes):
+            raise ValueError(f"crops must be (N, 2, {self.planes}, rows, columns), not {tuple(crops.shape)}")
+        x, maps = self.stem(folded(vaguely_masked(crops))), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        merged = self.lateral[0](maps[2])
-        for lateral, deeper in zip(list(self.lateral)[1:], maps[3:], strict=True):
-            merged = merged + nn.functional.interpolate(lateral(deeper), size=merged.shape[-2:])
+        merged = self.lateral[-1](maps[-1])
+        for lateral, finer in zip(list(self.lateral)[-2::-1], maps[-2::-1], strict=True):
+            merged = lateral(finer) + nn.functional.interpolate(merged, size=finer.shape[2:])
         merged = self.merge(merged)
-        heat = self.heat(merged).float()
+        heat = self.heat(merged)[:, 0, self._answered].float()
         pooled = self._pool(merged, maps[-1], heat)
         with torch.autocast(pooled.device.type, enabled=False):
-            return torch.cat([pooled, self.plane(pooled)], 1), heat[:, 0]
+            return torch.cat([pooled, self.plane(pooled)], -1), heat
 
     def _pool(self, merged: Tensor, deepest: Tensor, heat: Tensor) -> Tensor:
-        """Mean of the plane, what is under the heat, and how hot it gets: (B, F)."""
-        weights = heat.flatten(1).softmax(1).to(merged.dtype)
-        under = torch.einsum("bcn,bn->bc", merged.flatten(2), weights)
-        peak = heat.flatten(1).logsumexp(1, keepdim=True)
-        parts = [merged.mean((2, 3)), under, deepest.mean((2, 3)), peak]
-        return torch.cat([part.float() for part in parts], dim=1)
+        """Mean of each plane, what is under the heat, how hot it gets, what lies around: (N, steps, F)."""
+        weights = heat.flatten(2).softmax(2).to(merged.dtype)
+        planes = merged[:, :, self._answered].flatten(3)
+        under = torch.einsum("ncsp,nsp->nsc", planes, weights)
+        peak = heat.flatten(2).logsumexp(2, keepdim=True)
+        around = nn.functional.interpolate(deepest.float().mean((3, 4)), size=merged.shape[2], mode="linear")
+        around = around[:, :, self._answered].transpose(1, 2)
+        parts = [planes.mean(3).transpose(1, 2), under, around, peak]
+        return torch.cat([part.float() for part in parts], dim=2)
+
+
+def vaguely_masked(crops: Tensor) -> Tensor:
+    """Blur the mask so that it says which vertebra is meant and no more.
+
+    Masks of broken vertebrae are ragged, and so are those that a segmentation draws badly: a network that
+    sees their outline calls the latter fractured.
+
+    Args:
+        crops: (N, 2, planes, rows, columns): image and mask.
+    """
+    image, mask = crops[:, :1], crops[:, 1:]
+    half = [size // 2 for size in MASK_BLUR]
+    return torch.cat([image, nn.functional.avg_pool3d(mask, MASK_BLUR, 1, half)], 1)
+
+
+def folded(crops: Tensor) -> Tensor:
+    """Put 2 x 2 pixels of a plane into channels: half the resolution without losing a hairline.
+
+    Args:
+        crops: (N, C, planes, rows, columns).
+
+    Returns:
+        (N, 4 C, planes, rows / 2, columns / 2), channels last.
+    """
+    count, channels, planes, rows, columns = crops.shape
+    cells = crops.view(count, channels, planes, rows // FOLD, FOLD, columns // FOLD, FOLD)
+    stacked = cells.permute(0, 1, 4, 6, 2, 3, 5).reshape(count, -1, planes, rows // FOLD, columns // FOLD)
+    return stacked.contiguous(memory_format=torch.channels_last_3d)
 
 
 class ResidualBlock(nn.Module):
-    """Two dense 3x3 convolutions with a shortcut (depthwise ones cost three times more a MAC on a CPU)."""
+    """Two dense convolutions with a shortcut (depthwise ones cost three times more a MAC on a CPU)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            *_convolution(inputs, outputs, stride), nn.ReLU(inplace=True), *_convolution(outputs, outputs, 1)
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs)
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+        """Map (N, inputs, d, h, w) to (N, outputs, d / stride, h / stride, w / stride)."""
         return nn.functional.relu(self.body(x) + self.shortcut(x), inplace=True)
 
 
-def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:
-    first = ResidualBlock(inputs, outputs, stride)
+def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs)
+
+
+def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
+    first = ResidualBlock(inputs, outputs, 2)
     return nn.Sequential(first, *(ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
 
@@ -246,7 +281,9 @@ class StudyHead(nn.Module):
     """Seven vertebrae seen together: refined level logits and the spine's logit.
 
     It starts as the identity on the level logits and learns what neighbours and the level's own rate of
-    fractures change. Absent levels are masked out of the attention, so that they have no influence.
+    fractures change. Absent levels are masked out of the attention, so that they have no influence. The
+    spine's logit follows the levels': one with a view of its own was no better on phantoms, and surer than
+    any level that a real neck without a known fracture has one.
     """
 
     def __init__(self, embedding: int, width: int, dropout: float, layers: int = 2) -> None:
@@ -259,9 +296,11 @@ class StudyHead(nn.Module):
         )
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.level = nn.Linear(width, 1)
-        self.overall = nn.Linear(width + 1, 1)
+        self.overall = nn.Linear(1, 1)
         nn.init.zeros_(self.level.weight)
         nn.init.zeros_(self.level.bias)
+        nn.init.ones_(self.overall.weight)
+        nn.init.zeros_(self.overall.bias)
 
     def forward(self, embeddings: Tensor, level_logits: Tensor, present: Tensor) -> StudyLogits:
         """Map embeddings (S, 7, E), level logits (S, 7) and present (S, 7) bool to `StudyLogits`."""
@@ -271,8 +310,7 @@ class StudyHead(nn.Module):
         out = self.encoder(torch.cat([whole, levels], 1), src_key_padding_mask=~seen)
         refined = level_logits + self.level(out[:, 1:]).squeeze(-1)
         strongest = refined.masked_fill(~present, -1e4).logsumexp(1, keepdim=True)
-        overall = self.overall(torch.cat([out[:, 0], strongest], 1)).squeeze(-1)
-        return StudyLogits(torch.where(present, refined, 0.0), overall)
+        return StudyLogits(torch.where(present, refined, 0.0), self.overall(strongest).squeeze(-1))
 
 
 def _scatter(values: Tensor, present: Tensor) -> Tensor:

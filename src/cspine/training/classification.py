@@ -1,15 +1,14 @@
 """Training of the fracture classifier, from phantoms or any other crops to a calibrated bundle.
 
-1. The encoder, on patches of windows and then on whole windows of necks with many fractures: is there one,
-   and where.
-2. Where the recipe plans it (it wants a GPU): encoder and sequence head together, on whole vertebrae.
+1. The encoder, on parts of vertebrae around fractures and elsewhere, of necks with many fractures: is there
+   one, and where.
+2. Where the recipe plans it: encoder and sequence head together, on whole vertebrae.
 3. The sequence head, on whole vertebrae that the encoder has read.
 4. The study head, on the vertebrae of each neck together, with and without the fractured ones.
 5. Calibration and operating points, on further necks drawn at their natural rate of fractures.
 
-The encoder sees windows rather than vertebrae because neighbouring windows hold nearly the same image: a
-batch of windows from many vertebrae teaches it several times more a second. The heads then learn from its
-features in minutes.
+The encoder sees parts rather than vertebrae because most of a vertebra is far from its fracture: a batch of
+parts teaches it several times more a second. The heads then learn from its features in minutes.
 """
 
 from __future__ import annotations
@@ -25,19 +24,20 @@ from torch import Tensor, nn
 
 from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation
-from cspine.datasets.crop_batches import PlaneBatches, VertebraBatches, Views, WindowPlan
+from cspine.datasets.crop_batches import PatchBatches, VertebraBatches, Views
 from cspine.datasets.crop_samples import CropFolder, CropStudies
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder, filling
 from cspine.device import pick_device
 from cspine.errors import UsageError
 from cspine.models.bundle import build_network
 from cspine.models.classifier_network import FractureNet, VertebraLogits
+from cspine.models.inference import channels_last
 from cspine.phantom import DEFAULT
 from cspine.training.checkpoint import export_weights, load_weights
 from cspine.training.classification_features import SequenceBatches, StudyBatches, embed, encode_studies
 from cspine.training.classification_losses import (
     LossWeights,
-    plane_loss,
+    encoder_loss,
     sequence_loss,
     study_loss,
     vertebra_loss,
@@ -61,11 +61,12 @@ class Recipe:
     """Everything that defines a run beside the bundle.
 
     Attributes:
-        patches, planes, sequence, study: plans of the stages.
+        encoder, sequence, study: plans of the stages.
         vertebrae: plan of the stage that trains encoder and sequence head together; None leaves it out.
         rich: what makes the necks of training differ from the default profile.
         calibration_necks: how many are made for stage 4.
-        of_patches, of_planes: what the batches of the first two stages are made of.
+        patch_pairs: pairs of parts of a fractured and of a sound vertebra in a batch of the encoder.
+        patch_pixels: side of such a part, a multiple of 16.
         pairs: pairs of whole vertebrae in a batch of the stage "vertebrae".
         gpu_factor: on a GPU the batches hold so many times the pairs.
         batch: vertebrae or studies in a batch of the heads.
@@ -76,15 +77,14 @@ class Recipe:
         initial: file of weights to start from, None for random ones.
     """
 
-    patches: Plan = field(default_factory=Plan)
-    planes: Plan = field(default_factory=Plan)
+    encoder: Plan = field(default_factory=Plan)
     sequence: Plan = field(default_factory=Plan)
     study: Plan = field(default_factory=Plan)
     vertebrae: Plan | None = None
     rich: Mapping[str, Any] = field(default_factory=dict)
     calibration_necks: int = 150
-    of_patches: WindowPlan = field(default_factory=lambda: WindowPlan(10, 8, 64))
-    of_planes: WindowPlan = field(default_factory=lambda: WindowPlan(6))
+    patch_pairs: int = 16
+    patch_pixels: int = 32
     pairs: int = 4
     gpu_factor: int = 4
     batch: int = 64
@@ -98,7 +98,7 @@ class Recipe:
     @property
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share; each stage adds its own plan."""
-        plans = ("patches", "planes", "vertebrae", "sequence", "study")
+        plans = ("encoder", "vertebrae", "sequence", "study")
         return {name: value for name, value in asdict(self).items() if name not in plans}
 
     def crops(self, spec: CropSpec, necks: int) -> dict[str, CropRecipe]:
@@ -182,8 +182,8 @@ class _Vertebrae(nn.Module):
 
 def train_network(spec: CropSpec, recipe: Recipe, run: Run, studies: CropStudies) -> tuple[FractureNet, int]:
     """Go through the stages; returns the network and the encoder's steps."""
-    torch.manual_seed(recipe.patches.seed)
-    network = build_network(run.bundle)
+    torch.manual_seed(recipe.encoder.seed)
+    network = channels_last(build_network(run.bundle))
     assert isinstance(network, FractureNet)
     if recipe.initial is not None:
         load_weights(network, Path(recipe.initial))
@@ -197,13 +197,11 @@ def train_network(spec: CropSpec, recipe: Recipe, run: Run, studies: CropStudies
         module.load_state_dict(done.average)
         return done.step
 
-    steps, factor = 0, recipe.gpu_factor if run.device.type == "cuda" else 1
-    for name, plan, of in (
-        ("patches", recipe.patches, recipe.of_patches),
-        ("planes", recipe.planes, recipe.of_planes),
-    ):
-        windows = PlaneBatches(studies, replace(of, pairs=factor * of.pairs), views(plan.seed))
-        steps += stage(name, network.encoder, plan, windows, partial(plane_loss, weights))
+    factor = recipe.gpu_factor if run.device.type == "cuda" else 1
+    parts = PatchBatches(
+        studies, factor * recipe.patch_pairs, recipe.patch_pixels, views(recipe.encoder.seed)
+    )
+    steps = stage("encoder", network.encoder, recipe.encoder, parts, partial(encoder_loss, weights))
     if (whole := recipe.vertebrae) is not None:
         vertebrae = VertebraBatches(studies, factor * recipe.pairs, views(whole.seed))
         steps += stage("vertebrae", _Vertebrae(network), whole, vertebrae, partial(vertebra_loss, weights))

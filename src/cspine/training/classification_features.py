@@ -55,8 +55,8 @@ def encode_studies(network: FractureNet, studies: Sequence[CropStudy], views: Vi
         for view in range(views.count):
             batch = vertebra_batch(crops, views, views.generator(number * 101 + view))
             with autocast(device):
-                features, _ = network.encoder(network.windows(batch.pop("crops")))
-            batch["features"] = features.float().view(len(crops), views.spec.steps, -1)
+                features, _ = network.encoder(batch.pop("crops"))
+            batch["features"] = features.float()
             seen.append({name: batch[name].cpu() for name in KEPT})
         parts.append({name: torch.stack([batch[name] for batch in seen], 1) for name in KEPT})
     whole = {name: torch.cat([part[name] for part in parts]) for name in KEPT}
@@ -140,35 +140,41 @@ def embed(network: FractureNet, data: Features) -> Embedded:
 
 
 class StudyBatches:
-    """Batches of embedded necks, each seen in one of its views: half of them without their fractured levels.
+    """Batches of embedded necks, half of them healed: their fractured levels come from sound necks.
 
-    Training necks are all fractured, so without these the head would learn that every study is; and now and
-    then a study shows a part of the neck only.
+    Training necks show a part of their levels, and all of them have fractures. A study shows seven, most of
+    them sound, so what is missing is taken from sound vertebrae of that level of other necks. Else the head
+    would learn that every study is fractured, and from too few levels how high the highest of seven sound
+    ones is. Now and then a study shows a part of the neck only.
     """
 
     def __init__(self, data: Embedded, size: int, seed: int, partial_view: float = 0.3) -> None:
         self._data, self._size, self._seed, self._partial = data, size, seed, partial_view
+        self._broken = data.known & (data.fractured.numpy() > 0)
+        self._sound = [np.flatnonzero(column) for column in (data.known & ~self._broken).T]
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """The batch of one step: "embedding" (S, 7, E), "level", "fractured" and "present" (S, 7)."""
         rng = np.random.default_rng([self._seed, step])
         necks, views = self._data.level.shape[:2]
-        which, view = rng.integers(0, necks, self._size), rng.integers(0, views, self._size)
-        present = np.stack([self._seen(int(neck), rng) for neck in which])
+        source = np.stack([self._sources(int(neck), rng) for neck in rng.integers(0, necks, self._size)])
+        view, level = rng.integers(0, views, source.shape), np.arange(len(CERVICAL))
+        present = torch.from_numpy((source >= 0).astype(np.float32))
         return {
-            "embedding": self._data.embedding[which, view],
-            "level": self._data.level[which, view],
-            "fractured": self._data.fractured[which],
-            "present": torch.from_numpy(present.astype(np.float32)),
+            "embedding": self._data.embedding[source, view, level],
+            "level": self._data.level[source, view, level],
+            "fractured": self._data.fractured[source, level] * present,
+            "present": present,
         }
 
-    def _seen(self, neck: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Which levels the study shows, (7,); at least one."""
-        known: NDArray[np.bool_] = self._data.known[neck]
-        seen = known.copy()
-        if rng.random() < 0.5:
-            seen &= self._data.fractured[neck].numpy() == 0
+    def _sources(self, neck: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Which neck each level is taken from, (7,); -1 where it is not seen; one at least is."""
+        healed = rng.random() < 0.5
+        own = self._data.known[neck] & ~(self._broken[neck] & healed)
+        others = [int(rng.choice(sound)) if len(sound) else -1 for sound in self._sound]
+        found = np.where(own, neck, others)
+        seen = found.copy()
         if rng.random() < self._partial:
             first, last = sorted(rng.integers(0, len(CERVICAL), 2))
-            seen[:first] = seen[last + 1 :] = False
-        return seen if seen.any() else known
+            seen[:first] = seen[last + 1 :] = -1
+        return seen if (seen >= 0).any() else np.where(self._data.known[neck], neck, -1)

@@ -34,10 +34,10 @@ class LossWeights:
     positive: float = 2.0
 
 
-def plane_loss(weights: LossWeights, encoder: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Loss of single windows: is there a fracture, and where."""
-    features, heat = encoder(batch["windows"])
-    plane = F.binary_cross_entropy_with_logits(features[:, -1].float(), batch["slices"])
+def encoder_loss(weights: LossWeights, encoder: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Loss of the encoder: in which planes is a fracture, and where in them."""
+    features, heat = encoder(batch["crops"])
+    plane = F.binary_cross_entropy_with_logits(features[..., -1], batch["slices"])
     where = heat_loss(heat.float(), batch["heat"])
     return {"loss": plane + weights.heat * where, "plane": plane, "heat": where}
 

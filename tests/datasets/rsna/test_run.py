@@ -30,10 +30,10 @@ UNET = {
     "channels": [4, 8],
     "strides": [2],
 }
-WIDTHS = {"channels": [4, 4, 4, 8, 8], "blocks": [1] * 5, "merged": 8, "recurrent": 4, "study": 8}
+WIDTHS = {"channels": [4, 4, 8, 8], "blocks": [1] * 3, "merged": 8, "recurrent": 4, "study": 8}
 CROP = {
     "steps": 4,
-    "window_planes": 3,
+    "window_planes": 5,
     "pixels": 32,
     "field_mm": 84.0,
     "margin_mm": 2.0,
@@ -53,13 +53,12 @@ def shrink_spine(configs: dict[str, Any], patch: list[int] | None) -> None:
 
 
 def shrink_classifier(configs: dict[str, Any]) -> None:
-    network = configs["inference"]["network_def"] | {"steps": 4, "window_planes": 3}
+    network = configs["inference"]["network_def"] | {"steps": 4, "window_planes": 5}
     network["widths"] = {"_target_": "cspine.models.classifier_network.Widths", **WIDTHS}
     configs["inference"]["network_def"] = network
     configs["metadata"]["cspine"]["crop"] = CROP
     recipe = configs["train"]["recipe"]
-    recipe["of_patches"] |= {"pairs": 1, "windows": 2, "patch": 32}
-    recipe["of_planes"] |= {"pairs": 1, "windows": 2}
+    recipe |= {"patch_pairs": 1, "patch_pixels": 32, "pairs": 1}
     recipe["sequence"]["steps"] = recipe["study"]["steps"] = 2
     recipe |= {"batch": 4, "views": 1}
 
