@@ -13,7 +13,7 @@ from cspine.crops import CropSpec, VertebraCrop
 from cspine.errors import ModelError
 from cspine.models.bundle import Bundle, load_bundle
 from cspine.models.classifier import FractureClassifier
-from cspine.models.classifier_network import FractureNet, Widths, folded
+from cspine.models.classifier_network import FAR, FractureNet, Widths, folded, nearness
 from cspine.settings import CLASSIFICATION, models_dir
 from cspine.volume import Grid
 
@@ -78,6 +78,39 @@ def test_folding_keeps_every_pixel():
     assert torch.equal(cells[0, :4, 1, 1, 2], crops[0, 0, 1, 2:4, 4:6].flatten())
 
 
+def test_a_cell_counts_in_full_on_the_vertebra_less_beside_it_and_not_elsewhere():
+    mask = torch.zeros(1, 9, 48, 48)
+    mask[:, 2:7, 16:32, 16:32] = 1
+    near = nearness(mask)
+    assert near.shape == (1, 5, 12, 12)
+    assert (near[0, 1:4, 4:8, 4:8] == 1).all()
+    assert (near[0, 1:4, 3, 3:9] > 0.5).all()
+    assert not near[0, :, [0, 1, 2, 9, 10, 11]].any()
+
+
+@torch.no_grad()
+def test_holes_and_ragged_edges_of_the_mask_are_not_read(small_net):
+    generator = torch.Generator().manual_seed(3)
+    whole = torch.rand((1, 2, 11, 32, 32), generator=generator)
+    whole[:, 1] = 1
+    ragged = whole.clone()
+    ragged[:, 1] = (torch.rand((11, 32, 32), generator=generator) > 0.5).float()
+    for one, other in zip(small_net.encoder(whole), small_net.encoder(ragged), strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_no_fracture_is_seen_far_from_the_mask(small_net):
+    crops = torch.rand((1, 2, 11, 32, 32), generator=torch.Generator().manual_seed(3))
+    everywhere, corner = crops.clone(), crops.clone()
+    everywhere[:, 1] = 1
+    corner[:, 1] = 0
+    corner[:, 1, :, :8, :8] = 1
+    heat, part = small_net.encoder(everywhere)[1], small_net.encoder(corner)[1]
+    assert torch.equal(heat[..., :2, :2], part[..., :2, :2])
+    assert torch.allclose(heat[..., 4:, 4:] + FAR, part[..., 4:, 4:])
+
+
 @torch.no_grad()
 def test_a_plane_is_answered_for_at_its_place_in_the_crop(small_net):
     encoder = copy.deepcopy(small_net.encoder)
@@ -89,6 +122,7 @@ def test_a_plane_is_answered_for_at_its_place_in_the_crop(small_net):
     for coarser in list(encoder.lateral)[1:]:
         coarser.weight.zero_()  # its cells lie between those of the heat map
     dark = torch.zeros(1, 2, 11, 32, 32)
+    dark[:, 1] = 1
     before = encoder(dark)[1]
     for step in range(4):
         lit = dark.clone()

@@ -1,17 +1,23 @@
 """The fracture classifier's network: a vertebra as a volume, its planes in order, a study as seven of them.
 
-A 3-D residual network reads the crop of a vertebra with its mask, for half of the fractures of a cervical
-spine (dens, facets) run in the axial plane and show in no single one. It gives a heat map of the fracture and
-features of every other plane; a bidirectional GRU reads these in order, and three heads answer: does this
-plane show a fracture (slice), where in the plane (heat map), and is the vertebra fractured (level, attention
-over the planes). A small transformer then sees the seven vertebrae together and answers for each of them
-again and for the spine as a whole. Crops along the vertebra, the mask as a channel, a recurrent net over
-planes and a head for the study are what the winners of RSNA 2022 had in common; they read planes in two
-dimensions, at several times the cost.
+A 3-D residual network reads the crop of a vertebra, for half of the fractures of a cervical spine (dens,
+facets) run in the axial plane and show in no single one. It gives a heat map of the fracture and features of
+every other plane; a bidirectional GRU reads these in order, and three heads answer: does this plane show a
+fracture (slice), where in the plane (heat map), and is the vertebra fractured (level, attention over the
+planes). A small transformer then sees the seven vertebrae together and answers for each of them again and for
+the spine as a whole.
+
+The network sees the image only. Masks of broken vertebrae are ragged, and so are those that a segmentation
+draws badly: a network that reads their outline calls the latter fractured, and measures well on true masks
+alone. Here the mask says where an answer counts, with half a centimetre to spare, and no more.
+
+Crops along the vertebra, a recurrent net over planes and a head for the study are what the winners of RSNA
+2022 had in common; they read planes in two dimensions with the mask as a channel, at several times the cost.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,8 +30,10 @@ HEAT_STRIDE = 4
 """Pixels of the crop behind one cell of the heat map, each way."""
 FOLD = 2
 """Pixels each way that become channels."""
-MASK_BLUR = (5, 13, 13)
-"""Planes, rows and columns over which the mask is averaged: about half a centimetre each way."""
+NEAR_PART = 0.1
+"""Part of the mask around a cell from which on the cell counts in full."""
+FAR = -8.0
+"""What is added to the heat's logit where there is no mask around."""
 
 
 class VertebraLogits(NamedTuple):
@@ -146,7 +154,7 @@ class VertebraEncoder(nn.Module):
         self.planes = 2 * (steps - 1) + window_planes
         self._answered = slice(window_planes // 4, window_planes // 4 + steps)
         widths = sizes.channels
-        self.stem = nn.Sequential(*_convolution(2 * FOLD * FOLD, widths[0], 1), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(*_convolution(FOLD * FOLD, widths[0], 1), nn.ReLU(inplace=True))
         self.stages = nn.ModuleList(
             _stage(narrow, wide, blocks)
             for narrow, wide, blocks in zip(widths[:-1], widths[1:], sizes.blocks, strict=True)
@@ -169,7 +177,8 @@ class VertebraEncoder(nn.Module):
         """
         if crops.ndim != 5 or crops.shape[1:3] != (2, self.planes):
             raise ValueError(f"crops must be (N, 2, {self.planes}, rows, columns), not {tuple(crops.shape)}")
-        x, maps = self.stem(folded(vaguely_masked(crops))), []
+        near = nearness(crops[:, 1])
+        x, maps = self.stem(folded(crops[:, :1])), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
@@ -177,35 +186,43 @@ class VertebraEncoder(nn.Module):
         for lateral, finer in zip(list(self.lateral)[-2::-1], maps[-2::-1], strict=True):
             merged = lateral(finer) + nn.functional.interpolate(merged, size=finer.shape[2:])
         merged = self.merge(merged)
-        heat = self.heat(merged)[:, 0, self._answered].float()
-        pooled = self._pool(merged, maps[-1], heat)
+        heat = self.heat(merged)[:, 0].float() + near.clamp(min=math.exp(FAR)).log()
+        pooled = self._pool(merged, maps[-1], heat, near)[:, self._answered]
         with torch.autocast(pooled.device.type, enabled=False):
-            return torch.cat([pooled, self.plane(pooled)], -1), heat
+            return torch.cat([pooled, self.plane(pooled)], -1), heat[:, self._answered]
 
-    def _pool(self, merged: Tensor, deepest: Tensor, heat: Tensor) -> Tensor:
-        """Mean of each plane, what is under the heat, how hot it gets, what lies around: (N, steps, F)."""
+    def _pool(self, merged: Tensor, deepest: Tensor, heat: Tensor, near: Tensor) -> Tensor:
+        """Of each plane its mean, what is under the heat, what lies around, how hot it is: (N, planes, F)."""
         weights = heat.flatten(2).softmax(2).to(merged.dtype)
-        planes = merged[:, :, self._answered].flatten(3)
-        under = torch.einsum("ncsp,nsp->nsc", planes, weights)
+        under = torch.einsum("ncsp,nsp->nsc", merged.flatten(3), weights)
+        coarse = nn.functional.adaptive_avg_pool3d(near, deepest.shape[2:])
+        around = nn.functional.interpolate(_mean_near(deepest, coarse), size=merged.shape[2], mode="linear")
         peak = heat.flatten(2).logsumexp(2, keepdim=True)
-        around = nn.functional.interpolate(deepest.float().mean((3, 4)), size=merged.shape[2], mode="linear")
-        around = around[:, :, self._answered].transpose(1, 2)
-        parts = [planes.mean(3).transpose(1, 2), under, around, peak]
+        parts = [_mean_near(merged, near).transpose(1, 2), under, around.transpose(1, 2), peak]
         return torch.cat([part.float() for part in parts], dim=2)
 
 
-def vaguely_masked(crops: Tensor) -> Tensor:
-    """Blur the mask so that it says which vertebra is meant and no more.
+def _mean_near(features: Tensor, near: Tensor) -> Tensor:
+    """Means (N, C, planes) of features (N, C, planes, h, w) on the vertebra; 0 in planes without it."""
+    weights = near / near.sum((2, 3), keepdim=True).clamp(min=1e-3)
+    return torch.einsum("ncshw,nshw->ncs", features, weights.to(features.dtype)).float()
 
-    Masks of broken vertebrae are ragged, and so are those that a segmentation draws badly: a network that
-    sees their outline calls the latter fractured.
+
+def nearness(mask: Tensor) -> Tensor:
+    """How far each cell of the heat map counts as this vertebra: 1 on it and beside it, 0 elsewhere.
 
     Args:
-        crops: (N, 2, planes, rows, columns): image and mask.
+        mask: (N, planes, rows, columns).
+
+    Returns:
+        (N, every other plane, rows / 4, columns / 4): 1 where a tenth of five planes of 12 x 12 pixels is
+        mask, less where less is.
     """
-    image, mask = crops[:, :1], crops[:, 1:]
-    half = [size // 2 for size in MASK_BLUR]
-    return torch.cat([image, nn.functional.avg_pool3d(mask, MASK_BLUR, 1, half)], 1)
+    cells = nn.functional.avg_pool3d(
+        mask[:, None], (5, HEAT_STRIDE, HEAT_STRIDE), (2, HEAT_STRIDE, HEAT_STRIDE), (2, 0, 0)
+    )
+    around = nn.functional.avg_pool3d(cells, (1, 3, 3), 1, (0, 1, 1))
+    return (around[:, 0].float() / NEAR_PART).clamp(max=1)
 
 
 def folded(crops: Tensor) -> Tensor:
