@@ -106,6 +106,23 @@ class VertebraPairs:
                     self._sorted[level, broken].append(study)
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A place in a sound vertebra that the network takes for a fracture.
+
+    Attributes:
+        study, level: the vertebra.
+        row, column: of its crop, pixels.
+        logit: how sure the network is.
+    """
+
+    study: CropStudy
+    level: Vertebra
+    row: int
+    column: int
+    logit: float
+
+
 class PatchBatches:
     """Batches of parts of vertebrae, all planes of each: where one is broken, and the same of a sound one.
 
@@ -114,7 +131,14 @@ class PatchBatches:
     `CropStudies` (see `cspine.datasets.crop_samples`); only fractures whose place is known are used.
     """
 
-    def __init__(self, studies: CropStudies, pairs: int, pixels: int, views: Views) -> None:
+    def __init__(
+        self,
+        studies: CropStudies,
+        pairs: int,
+        pixels: int,
+        views: Views,
+        mistakes: Sequence[Mistake] = (),
+    ) -> None:
         """Prepare to read.
 
         Args:
@@ -122,9 +146,12 @@ class PatchBatches:
             pairs: of a fractured vertebra and a sound one.
             pixels: side of a part, a multiple of 16.
             views: how they are looked at.
+            mistakes: half of the sound parts come from here, where there are any of the level; the surer
+                the network was of one, the more often.
         """
         self._draw = VertebraPairs(studies, pairs, located=True)
         self._pixels, self._views = pixels, views
+        self._mistakes = {v: [found for found in mistakes if found.level == v] for v in CERVICAL}
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """The batch of one step: "crops" (N, 2, planes, pixels, pixels), "slices" (N, steps), "heat".
@@ -137,7 +164,9 @@ class PatchBatches:
         crops = self._draw(step, rng)
         parts: list[LabelledCrop] = []
         for fractured, sound in zip(crops[::2], crops[1::2], strict=True):
-            parts += self._same_place(fractured, sound, rng)
+            broken, same = self._same_place(fractured, sound, rng)
+            known = self._mistakes[fractured.level]
+            parts += [broken, self._mistaken(known, rng) if known and rng.random() < 0.5 else same]
         whole = as_voxels(parts, self._views.device)
         whole = whole._replace(image=resliced(whole.image, how, generator))
         middle = torch.full((len(parts), 2), whole.image.shape[-1] / 2, device=self._views.device)
@@ -162,6 +191,14 @@ class PatchBatches:
             for crop, shake in zip((fractured, sound), shakes, strict=True)
         )
         return first, second
+
+    def _mistaken(self, known: Sequence[Mistake], rng: np.random.Generator) -> LabelledCrop:
+        """The surroundings of one mistake."""
+        sure = 1 / (1 + np.exp(-np.array([found.logit for found in known])))
+        found = known[int(rng.choice(len(known), p=sure / sure.sum()))]
+        shake = rng.uniform(-SHAKE, SHAKE, 2) * self._pixels
+        center = np.rint(np.array([found.row, found.column]) + shake).astype(int)
+        return _block(found.study.load(found.level), center, int(BLOCK * self._pixels))
 
 
 def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

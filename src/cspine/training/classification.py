@@ -2,10 +2,12 @@
 
 1. The encoder, on parts of vertebrae around fractures and elsewhere, of necks with many fractures: is there
    one, and where.
-2. Where the recipe plans it: encoder and sequence head together, on whole vertebrae.
-3. The sequence head, on whole vertebrae that the encoder has read.
-4. The study head, on the vertebrae of each neck together, with and without the fractured ones.
-5. Calibration and operating points, on further necks drawn at their natural rate of fractures.
+2. Where the recipe plans it: the encoder again, half of the sound parts being those that it took for
+   fractures.
+3. Where the recipe plans it: encoder and sequence head together, on whole vertebrae.
+4. The sequence head, on whole vertebrae that the encoder has read.
+5. The study head, on the vertebrae of each neck together, with and without the fractured ones.
+6. Calibration and operating points, on further necks drawn at their natural rate of fractures.
 
 The encoder sees parts rather than vertebrae because most of a vertebra is far from its fracture: a batch of
 parts teaches it several times more a second. The heads then learn from its features in minutes.
@@ -13,7 +15,7 @@ parts teaches it several times more a second. The heads then learn from its feat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from cspine.crops import CropSpec
 from cspine.datasets.crop_augmentation import Augmentation
-from cspine.datasets.crop_batches import PatchBatches, VertebraBatches, Views
+from cspine.datasets.crop_batches import Mistake, PatchBatches, VertebraBatches, Views
 from cspine.datasets.crop_samples import CropFolder, CropStudies
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder, filling
 from cspine.device import pick_device
@@ -42,6 +44,7 @@ from cspine.training.classification_losses import (
     study_loss,
     vertebra_loss,
 )
+from cspine.training.classification_mistakes import mistakes_of
 from cspine.training.classification_scores import (
     CALIBRATION_SEED,
     TRAINING_SEED,
@@ -54,6 +57,7 @@ from cspine.training.spine import phantom_count
 TRAINING: Final = "training"
 CALIBRATION: Final = "calibration"
 """Folders of crops."""
+MISTAKES: Final = "mistakes.json"
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Recipe:
 
     Attributes:
         encoder, sequence, study: plans of the stages.
+        mistakes: plan of the encoder's stage on its own mistakes; None leaves it out.
         vertebrae: plan of the stage that trains encoder and sequence head together; None leaves it out.
         rich: what makes the necks of training differ from the default profile.
-        calibration_necks: how many are made for stage 4.
+        calibration_necks: how many are made for stage 6.
         patch_pairs: pairs of parts of a fractured and of a sound vertebra in a batch of the encoder.
         patch_pixels: side of such a part, a multiple of 16.
         pairs: pairs of whole vertebrae in a batch of the stage "vertebrae".
@@ -80,6 +85,7 @@ class Recipe:
     encoder: Plan = field(default_factory=Plan)
     sequence: Plan = field(default_factory=Plan)
     study: Plan = field(default_factory=Plan)
+    mistakes: Plan | None = None
     vertebrae: Plan | None = None
     rich: Mapping[str, Any] = field(default_factory=dict)
     calibration_necks: int = 150
@@ -98,7 +104,7 @@ class Recipe:
     @property
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share; each stage adds its own plan."""
-        plans = ("encoder", "vertebrae", "sequence", "study")
+        plans = ("encoder", "mistakes", "vertebrae", "sequence", "study")
         return {name: value for name, value in asdict(self).items() if name not in plans}
 
     def crops(self, spec: CropSpec, necks: int) -> dict[str, CropRecipe]:
@@ -198,10 +204,15 @@ def train_network(spec: CropSpec, recipe: Recipe, run: Run, studies: CropStudies
         return done.step
 
     factor = recipe.gpu_factor if run.device.type == "cuda" else 1
-    parts = PatchBatches(
-        studies, factor * recipe.patch_pairs, recipe.patch_pixels, views(recipe.encoder.seed)
-    )
-    steps = stage("encoder", network.encoder, recipe.encoder, parts, partial(encoder_loss, weights))
+
+    def parts(seed: int, mistakes: Sequence[Mistake] = ()) -> Batches:
+        return PatchBatches(studies, factor * recipe.patch_pairs, recipe.patch_pixels, views(seed), mistakes)
+
+    read = partial(encoder_loss, weights)
+    steps = stage("encoder", network.encoder, recipe.encoder, parts(recipe.encoder.seed), read)
+    if (again := recipe.mistakes) is not None:
+        mistakes = mistakes_of(network, studies.wait_for(1), run.output / MISTAKES, run.device)
+        steps += stage("mistakes", network.encoder, again, parts(again.seed, mistakes), read)
     if (whole := recipe.vertebrae) is not None:
         vertebrae = VertebraBatches(studies, factor * recipe.pairs, views(whole.seed))
         steps += stage("vertebrae", _Vertebrae(network), whole, vertebrae, partial(vertebra_loss, weights))

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cspine.anatomy import CERVICAL, Vertebra
+from cspine.crops import CropSpec
+from cspine.datasets.crop_augmentation import Augmentation
+from cspine.datasets.crop_batches import Mistake, PatchBatches, Views
+from cspine.datasets.crop_samples import CropFolder, LabelledCrop, save_crops
+from cspine.training.classification_mistakes import mistakes_of
+
+SPEC = CropSpec(steps=4, window_planes=5, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
+VIEWS = Views(SPEC, Augmentation(rotation_deg=0, scale=0, noise=0, blotchy=0, dense=0, thick=0, mixup=0), 4)
+CPU = torch.device("cpu")
+
+
+def crop(level: Vertebra, *, fractured: bool, brightness: int = 0) -> LabelledCrop:
+    """An even image with a mask in the middle."""
+    shape = (SPEC.planes, SPEC.pixels, SPEC.pixels)
+    mask, fracture = np.zeros(shape, bool), np.zeros(shape, bool)
+    mask[:, 8:24, 8:24] = True
+    fracture[6, 15:17, 15:17] = fractured
+    return LabelledCrop(level, np.full(shape, brightness, np.uint8), mask, fracture, fractured)
+
+
+@pytest.fixture
+def dark(tmp_path: Path) -> CropFolder:
+    """Two fractured and two sound C5 without any light."""
+    for n in range(4):
+        save_crops([crop(Vertebra.C5, fractured=n < 2)], tmp_path / "dark" / f"neck-{n}.npz")
+    return CropFolder(tmp_path / "dark")
+
+
+@pytest.fixture
+def bright(tmp_path: Path) -> CropFolder:
+    """Two sound C5, the second one brighter."""
+    for n in range(2):
+        save_crops(
+            [crop(Vertebra.C5, fractured=False, brightness=100 + 100 * n)],
+            tmp_path / "bright" / f"neck-{n}.npz",
+        )
+    return CropFolder(tmp_path / "bright")
+
+
+def sound_parts(dark: CropFolder, bright: CropFolder, logits: tuple[float, float]) -> torch.Tensor:
+    """Brightness of 120 sound parts, when the bright vertebrae are known mistakes."""
+    mistakes = [
+        Mistake(study, Vertebra.C5, 16, 16, logit)
+        for study, logit in zip(bright.refresh(), logits, strict=True)
+    ]
+    parts = PatchBatches(dark, 2, 16, VIEWS, mistakes)
+    return torch.cat([parts(step)["crops"][1::2, 0].amax((1, 2, 3)) for step in range(60)])
+
+
+def test_half_of_the_sound_parts_are_what_the_network_took_for_fractures(dark, bright):
+    light = sound_parts(dark, bright, (0, 0))
+    assert 0.35 < (light > 0.2).float().mean() < 0.65
+
+
+def test_the_surer_mistake_is_seen_more_often(dark, bright):
+    light = sound_parts(dark, bright, (-3, 3))
+    assert (light > 0.6).sum() > 5 * ((light > 0.2) & (light < 0.6)).sum()
+
+
+def test_levels_without_a_known_mistake_are_drawn_as_before(dark, bright):
+    elsewhere = [Mistake(bright.refresh()[0], Vertebra.C2, 16, 16, 3.0)]
+    with_them, without = PatchBatches(dark, 2, 16, VIEWS, elsewhere), PatchBatches(dark, 2, 16, VIEWS)
+    assert torch.equal(with_them(3)["crops"], without(3)["crops"])
+
+
+class SeesLight(torch.nn.Module):
+    """Takes light for fractures."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        super().__init__()
+        self.sign = sign
+        self.encoder = self._heat
+
+    def _heat(self, crops: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, self.sign * torch.nn.functional.max_pool3d(crops[:, :1], (1, 4, 4))[:, 0]
+
+
+def test_mistakes_are_the_hottest_places_of_sound_vertebrae_beside_no_fractured_one(tmp_path):
+    crops = []
+    for level in CERVICAL:
+        lit = crop(level, fractured=level == Vertebra.C3)
+        lit.image[4, 18, 4 + 2 * int(level)] = 200
+        crops.append(lit)
+    save_crops(crops, tmp_path / "necks" / "neck-1.npz")
+    studies = CropFolder(tmp_path / "necks").refresh()
+    found = mistakes_of(SeesLight(), studies, tmp_path / "mistakes.json", CPU)
+    assert [mistake.level for mistake in found] == [Vertebra.C1, Vertebra.C5, Vertebra.C6, Vertebra.C7]
+    for mistake in found:
+        assert abs(mistake.row - 18) <= 2
+        assert abs(mistake.column - (4 + 2 * int(mistake.level))) <= 2
+        assert mistake.logit == pytest.approx(200 / 255, abs=0.01)
+
+
+def test_a_resumed_run_learns_from_the_same_mistakes(tmp_path, bright):
+    file, studies = tmp_path / "mistakes.json", bright.refresh()
+    first = mistakes_of(SeesLight(), studies, file, CPU)
+    assert mistakes_of(SeesLight(-1.0), studies, file, CPU) == first
