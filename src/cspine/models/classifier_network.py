@@ -195,7 +195,8 @@ class VertebraEncoder(nn.Module):
         """Of each plane its mean, what is under the heat, what lies around, how hot it is: (N, planes, F)."""
         weights = heat.flatten(2).softmax(2).to(merged.dtype)
         under = torch.einsum("ncsp,nsp->nsc", merged.flatten(3), weights)
-        coarse = nn.functional.adaptive_avg_pool3d(near, deepest.shape[2:])
+        planes, rows, columns = deepest.shape[2:]
+        coarse = nn.functional.adaptive_avg_pool3d(near, (planes, rows, columns))
         around = nn.functional.interpolate(_mean_near(deepest, coarse), size=merged.shape[2], mode="linear")
         peak = heat.flatten(2).logsumexp(2, keepdim=True)
         parts = [_mean_near(merged, near).transpose(1, 2), under, around.transpose(1, 2), peak]

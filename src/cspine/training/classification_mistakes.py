@@ -7,6 +7,7 @@ itself says which ones do (Sung and Poggio, "Example-based learning for view-bas
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ import torch
 from cspine.anatomy import Vertebra
 from cspine.datasets.crop_batches import Mistake, as_voxels
 from cspine.datasets.crop_samples import CropStudy
-from cspine.models.bundle import read_json
 from cspine.models.classifier_network import HEAT_STRIDE, FractureNet
 from cspine.models.device import autocast
 from cspine.whole_files import write_json
@@ -43,7 +43,7 @@ def mistakes_of(
     if not file.exists():
         log.info("looking for what the encoder takes for fractures in %d studies", len(studies))
         write_json(file, {study.name: _hottest(network, study, device) for study in studies})
-    found = read_json(file.parent, file.name)
+    found = json.loads(file.read_text())
     return [
         Mistake(study, Vertebra[level], *place)
         for study in studies
