@@ -65,6 +65,7 @@ STILL = Augmentation(
     gamma=0,
     offset=0,
     noise=0,
+    streaks=0,
     blur=0,
     sharpen=0,
     thick=0,
@@ -209,6 +210,28 @@ def test_augmentation_without_strength_changes_nothing_but_the_side():
     ]
     assert all(sides)
     assert batch["slices"].tolist() == [[0, 0, 1, 0]] * 8
+
+
+def test_noise_is_as_strong_as_drawn_whatever_the_size_of_its_grain():
+    gray = [replace(crop(Vertebra.C3, fractured=False), image=np.full((11, 32, 32), 128, np.uint8))] * 48
+    views = Views(SPEC, replace(STILL, noise=0.04, noisy=1.0), 0)
+    strengths, grains = [], []
+    for seed in range(12):
+        seen = vertebra_batch(gray, views, torch.Generator().manual_seed(seed))["crops"][:, 0] - 128 / 255
+        strengths.append(float((seen**2).mean() ** 0.5))
+        grains.append(float((seen[:, :, 1:] * seen[:, :, :-1]).mean() / (seen**2).mean()))
+    # The root mean square of what is drawn evenly up to .04 is .023; five pixels share four of their values.
+    assert all(0.015 < strength < 0.03 for strength in strengths)
+    assert min(grains) < 0.05
+    assert max(grains) > 0.7
+
+
+def test_streaks_run_from_side_to_side():
+    gray = [replace(crop(Vertebra.C3, fractured=False), image=np.full((11, 32, 32), 128, np.uint8))] * 4
+    views = Views(SPEC, replace(STILL, streaks=0.04, streaky=1.0), 0)
+    seen = vertebra_batch(gray, views, torch.Generator().manual_seed(1))["crops"][:, 0]
+    assert seen.std(-1).max() < 1e-6
+    assert seen.std(-2).min() > 1e-4
 
 
 def test_no_mask_of_training_shows_the_gap_of_a_fracture():

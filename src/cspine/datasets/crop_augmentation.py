@@ -24,7 +24,10 @@ class Augmentation:
     Attributes:
         rotation_deg, scale, shift: in the plane; shift is a part of the field.
         gain, gamma, offset: of the windowed image; offset in parts of the window.
-        noise: largest standard deviation, in parts of the window.
+        noise: largest standard deviation, in parts of the window; `noisy`: how often. Its grain has one to
+            five pixels and one to three planes: the coarse grain of a soft kernel looks most like a crack.
+        streaks: largest standard deviation of stripes from side to side, as shoulders cast them, and
+            `streaky`: how often.
         dense: probability that a vertebra's marrow is about as dense as its cortex, as it looks where real
             bone is dense or a thick slice holds an end plate. Else dense marrow is what tells a compression.
         blur: probability of an in-plane blur, over 3 or 5 pixels.
@@ -47,7 +50,10 @@ class Augmentation:
     gain: float = 0.1
     gamma: float = 0.15
     offset: float = 0.03
-    noise: float = 0.03
+    noise: float = 0.08
+    noisy: float = 0.7
+    streaks: float = 0.06
+    streaky: float = 0.25
     dense: float = 0.3
     blur: float = 0.3
     sharpen: float = 0.15
@@ -220,10 +226,26 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
-    if len(some := drawn(0.5)):
-        noise = torch.randn(image[some].shape, generator=generator, device=generator.device)
-        image[some] += noise * each(how.noise, some).abs()
+    if len(some := drawn(how.noisy if how.noise else 0.0)):
+        image[some] += _grain(image[some].shape, generator) * each(how.noise, some).abs()
+    if len(some := drawn(how.streaky if how.streaks else 0.0)):
+        rows = (len(some), *image.shape[1:3], 1)
+        image[some] += torch.randn(rows, generator=generator, device=generator.device) * each(
+            how.streaks, some
+        )
     return image.clamp(0, 1)
+
+
+def _grain(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Noise of standard deviation 1 that neighbours share, as many of them as chance will have it."""
+    planes, pixels = 1 + 2 * between(0, 1, generator), 1 + 2 * between(0, 2, generator)
+    white = torch.randn(shape, generator=generator, device=generator.device)
+    if planes * pixels == 1:
+        return white
+    width = (planes, pixels, pixels)
+    half = (planes // 2, pixels // 2, pixels // 2)
+    # The mean of n values has the nth part of their variance.
+    return F.avg_pool3d(white[:, None], width, 1, half)[:, 0] * float(planes * pixels * pixels) ** 0.5
 
 
 def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:
