@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -245,7 +246,8 @@ def _grain(shape: torch.Size, generator: torch.Generator) -> Tensor:
     width = (planes, pixels, pixels)
     half = (planes // 2, pixels // 2, pixels // 2)
     # The mean of n values has the nth part of their variance.
-    return F.avg_pool3d(white[:, None], width, 1, half)[:, 0] * float(planes * pixels * pixels) ** 0.5
+    means: Tensor = F.avg_pool3d(white[:, None], width, 1, half)[:, 0]
+    return means * math.sqrt(planes * pixels * pixels)
 
 
 def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:
