@@ -510,19 +510,35 @@ def test_training_from_phantoms_in_this_process_to_a_calibrated_bundle_and_its_m
     assert trained["calibrated_on"]["necks"] == 8
 
 
-def test_training_on_ready_crops_starts_from_given_weights_and_goes_on_where_it_stopped(
-    bundle, folder, tmp_path, monkeypatch
-):
+@pytest.fixture
+def ready(folder: Path, tmp_path: Path) -> Path:
+    """Folders to train and to calibrate from; half of the necks of the latter are sound."""
     for name in ("training", "calibration"):
         (tmp_path / "ready" / name).mkdir(parents=True)
         for path in folder.glob("neck-*.npz"):
             shutil.copy(path, tmp_path / "ready" / name)
     for path in sorted((tmp_path / "ready" / "calibration").iterdir())[:6]:
         save_crops([crop(v, fractured=False) for v in CERVICAL], path)
+    return tmp_path / "ready"
+
+
+def test_the_encoder_learns_again_from_its_mistakes_where_the_recipe_plans_it(bundle, ready, tmp_path):
+    recipe = replace(TOY, vertebrae=None, mistakes=SHORT)
+    train(bundle, f"crops:{ready}", tmp_path / "run", recipe, "cpu")
+    found = json.loads((tmp_path / "run" / "mistakes.json").read_text())
+    # Neck 0 has fractures of C1 and C4: C6 and C7 alone are sound beside sound ones.
+    assert set(found["neck-00000000"]) == {"C6", "C7"}
+    assert (tmp_path / "run" / "mistakes" / "checkpoint.pt").is_file()
+    assert load_bundle(tmp_path, CLASSIFICATION).metadata["cspine"]["training"]["steps"] == 4
+
+
+def test_training_on_ready_crops_starts_from_given_weights_and_goes_on_where_it_stopped(
+    bundle, ready, tmp_path, monkeypatch
+):
     torch.manual_seed(5)
     torch.save(FractureNet(steps=4, window_planes=5, widths=SMALL).state_dict(), tmp_path / "first.pt")
     recipe = replace(TOY, initial=str(tmp_path / "first.pt"))
-    data = f"crops:{tmp_path / 'ready'}"
+    data = f"crops:{ready}"
     with monkeypatch.context() as patched:
         patched.setattr("cspine.training.classification.encode_studies", _stop)
         with pytest.raises(KeyboardInterrupt):

@@ -152,6 +152,7 @@ class PatchBatches:
         self._draw = VertebraPairs(studies, pairs, located=True)
         self._pixels, self._views = pixels, views
         self._mistakes = {v: [found for found in mistakes if found.level == v] for v in CERVICAL}
+        self._rates = {v: _rates(found) for v, found in self._mistakes.items()}
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """The batch of one step: "crops" (N, 2, planes, pixels, pixels), "slices" (N, steps), "heat".
@@ -165,8 +166,8 @@ class PatchBatches:
         parts: list[LabelledCrop] = []
         for fractured, sound in zip(crops[::2], crops[1::2], strict=True):
             broken, same = self._same_place(fractured, sound, rng)
-            known = self._mistakes[fractured.level]
-            parts += [broken, self._mistaken(known, rng) if known and rng.random() < 0.5 else same]
+            mistaken = bool(self._mistakes[fractured.level]) and rng.random() < 0.5
+            parts += [broken, self._mistaken(fractured.level, rng) if mistaken else same]
         whole = as_voxels(parts, self._views.device)
         whole = whole._replace(image=resliced(whole.image, how, generator))
         middle = torch.full((len(parts), 2), whole.image.shape[-1] / 2, device=self._views.device)
@@ -192,13 +193,19 @@ class PatchBatches:
         )
         return first, second
 
-    def _mistaken(self, known: Sequence[Mistake], rng: np.random.Generator) -> LabelledCrop:
+    def _mistaken(self, level: Vertebra, rng: np.random.Generator) -> LabelledCrop:
         """The surroundings of one mistake."""
-        sure = 1 / (1 + np.exp(-np.array([found.logit for found in known])))
-        found = known[int(rng.choice(len(known), p=sure / sure.sum()))]
+        known = self._mistakes[level]
+        found = known[int(rng.choice(len(known), p=self._rates[level]))]
         shake = rng.uniform(-SHAKE, SHAKE, 2) * self._pixels
         center = np.rint(np.array([found.row, found.column]) + shake).astype(int)
         return _block(found.study.load(found.level), center, int(BLOCK * self._pixels))
+
+
+def _rates(mistakes: Sequence[Mistake]) -> NDArray[np.float64]:
+    """How often each is drawn: the surer the network was, the more often."""
+    sure = 1 / (1 + np.exp(-np.array([found.logit for found in mistakes])))
+    return np.asarray(sure / sure.sum())
 
 
 def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

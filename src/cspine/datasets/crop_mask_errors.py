@@ -22,9 +22,9 @@ CLOSING: Final = 5
 class MaskErrors:
     """How a segmentation network's mask differs from the true one.
 
-    The true mask leaves out the gap of a fracture, and a network that may read it there looks for ragged
-    masks instead of fractures: it then calls every vertebra whose segmentation is ragged. So no training sees
-    a true mask: gaps are closed, pieces are missing, and pieces of other bones are in it.
+    The true mask leaves out the gap of a fracture and is never wrong. The classifier answers where the mask
+    lies, so training shows it masks as it will get them: gaps are closed, pieces are missing, and pieces of
+    other bones are in it.
 
     Attributes:
         smooth: range of the smoothing's width, voxels, odd.
@@ -34,7 +34,7 @@ class MaskErrors:
         half: probability that everything beyond a line through the vertebra is missing.
         islands: probability that pieces of other bones are taken for this one.
         shift: largest shift, voxels.
-        none: probability that the mask is empty.
+        none: probability that the mask is empty; then there is nowhere to answer.
     """
 
     smooth: tuple[int, int] = (5, 9)
@@ -43,7 +43,7 @@ class MaskErrors:
     half: float = 0.06
     islands: float = 0.3
     shift: int = 1
-    none: float = 0.02
+    none: float = 0.0
 
 
 def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Generator) -> Tensor:

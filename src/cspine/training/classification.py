@@ -1,7 +1,7 @@
 """Training of the fracture classifier, from phantoms or any other crops to a calibrated bundle.
 
-1. The encoder, on parts of vertebrae around fractures and elsewhere, of necks with many fractures: is there
-   one, and where.
+1. The encoder, on parts of vertebrae around fractures and the same parts of sound ones, of necks with many
+   fractures: is there one, and where.
 2. Where the recipe plans it: the encoder again, half of the sound parts being those that it took for
    fractures.
 3. Where the recipe plans it: encoder and sequence head together, on whole vertebrae.
