@@ -18,13 +18,17 @@ import httpx
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    SegmentationStorage,
+)
 from pynetdicom import AE
 
 ROOT = Path(__file__).resolve().parents[1]
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC_START_S = 240.0
-SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
 
 def real_data_root() -> Path:
@@ -150,10 +154,10 @@ class Orthanc:
         return [dcmread(io.BytesIO(self._file(identifier))) for identifier in found]
 
     def reports(self, study: str) -> list[Dataset]:
-        return self.objects(study, SR)
+        return self.objects(study, Comprehensive3DSRStorage)
 
     def segmentations(self, study: str) -> list[Dataset]:
-        return self.objects(study, SEG)
+        return self.objects(study, SegmentationStorage)
 
     def instances(self, modality: str) -> list[bytes]:
         """The files of all objects of a modality, oldest first."""
