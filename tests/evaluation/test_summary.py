@@ -9,6 +9,7 @@ import pytest
 from cspine.anatomy import Vertebra
 from cspine.errors import ModelError
 from cspine.evaluation import intervals
+from cspine.evaluation.fracture_summary import ece_if_calibrated
 from cspine.evaluation.runner import run_set
 from cspine.evaluation.summary import confusion, summarise
 from cspine.evaluation.table import Table
@@ -187,6 +188,31 @@ def test_a_target_passes_at_its_bound(value, at_most, verdict):
     assert (line["verdict"], line["measured"]) == (verdict, value)
 
 
+@pytest.mark.parametrize(
+    ("value", "chance", "verdict"),
+    [
+        (0.04, {"mean": 0.12, "p95": 0.16}, "pass"),
+        (0.15, {"mean": 0.12, "p95": 0.16}, "too few cases"),
+        (0.17, {"mean": 0.12, "p95": 0.16}, "fail"),
+        (0.06, {"mean": 0.03, "p95": 0.07}, "fail"),
+        (0.06, None, "fail"),
+    ],
+)
+def test_a_bound_that_chance_alone_would_miss_is_not_failed(value, chance, verdict):
+    found = {"ece": {"value": value, "low": 0.0, "high": 1.0}, "chance": chance}
+    line = Target("x", ("ece",), 0.05, at_most=True, chance=("chance",)).check(found)
+    assert (line["verdict"], line["measured"]) == (verdict, value)
+
+
+def test_few_cases_show_a_calibration_error_even_of_a_perfect_method():
+    spread = np.random.default_rng(0).random(4000)
+    few, many = ece_if_calibrated(spread[:60]), ece_if_calibrated(spread)
+    assert few["mean"] > 0.1 > 0.03 > many["mean"] > 0
+    assert few["p95"] > few["mean"]
+    assert ece_if_calibrated(np.zeros(60)) == {"mean": 0.0, "p95": 0.0}
+    assert ece_if_calibrated(np.zeros(0)) is None
+
+
 def test_every_target_finds_its_number(measured):
-    assert {line["verdict"] for line in check_targets(measured)} <= {"pass", "fail"}
+    assert {line["verdict"] for line in check_targets(measured)} <= {"pass", "fail", "too few cases"}
     assert len(check_targets(measured)) == len(TARGETS)

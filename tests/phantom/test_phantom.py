@@ -63,6 +63,26 @@ def test_taller_bodies_have_thinner_discs_and_leave_the_levels_where_they_are():
     assert centers[1] == pytest.approx(centers[0])
 
 
+def test_pillars_can_be_denser_than_bodies_and_their_shapes_stay_where_they_were(upright):
+    plain = replace(NEVER, arch_hu=(0, 0), patch_hu=(0, 0), marrow_texture_hu=(0, 0), osteopenia=0.0)
+    even, dense = (sample_neck(3, replace(plain, arch_hu=(hu, hu))) for hu in (0.0, 250.0))
+    bone = even.bones["C4"]
+    assert bone.landmarks is not None
+    x, y, z = bone.landmarks.pillar
+    for point, more in (((x, y, z), 250), ((0.0, 0.0, 0.0), 0)):
+        at = upright((1, 1, 1), (0.5, 0.4, 0.6), tuple(bone.to_lps_mm(np.array(point))))
+        assert render(dense, at).hu.item() - render(even, at).hu.item() == more
+    grid = whole(even, upright)
+    assert torch.equal(render(even, grid).labels, render(dense, grid).labels)
+
+
+def test_marrow_is_never_denser_than_its_cortex(upright):
+    profile = replace(NEVER, arch_hu=(3000, 3000), osteopenia=0.0, vessel_channels=(0, 0), old_lines=0.0)
+    neck = sample_neck(3, replace(profile, schmorl=0.0, contrast=0.0, calcifications=0.0))
+    hardest = max(bone.look.cortex_hu for bone in neck.bones.values())
+    assert hardest - 1 <= render(neck, whole(neck, upright)).hu.max() <= hardest + 1
+
+
 def test_a_calcification_is_recorded_beside_its_level():
     for seed in range(6):
         neck = sample_neck(seed, replace(NEVER, calcifications=1.0))

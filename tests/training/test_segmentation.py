@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cspine.training.segmentation import DiceCe, SpineBatches, label_of_cells, r
 SPEC = SampleSpec(GridSpec((5.0, 6.0, 7.0), None, (-500.0, 1300.0)), (40, 32, 24))
 STILL = Augmentation(
     shift_mm=(0, 0, 0), rotation_deg=0, scale=(1, 1), stretch=(1, 1), cut_ends=0, cut_sides=0, gamma=(1, 1),
-    gain=(1, 1), shift=(0, 0), noise=0, blur=0, sharpen=0, slice_mm=(0, 0), flip=0,
+    gain=(1, 1), shift=(0, 0), noise=0, streaky=0, ghost=0, blur=0, sharpen=0, slice_mm=(0, 0), flip=0,
 )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def test_without_augmentation_a_patch_is_the_middle_of_the_sample(sample: np.nda
 
 def test_image_and_labels_move_together(sample: np.ndarray):
     marked = np.stack([np.where(sample[1] > 0, 255, 0).astype(np.uint8), sample[1]])
-    moved = Augmentation(cut_ends=0, noise=0, blur=0, sharpen=0, gamma=(1, 1), gain=(1, 1), shift=(0, 0))
+    moved = replace(STILL, shift_mm=(22, 14, 14), rotation_deg=9, scale=(0.85, 1.2), flip=0.5)
     for seed in range(4):
         image, labels, _ = moved(
             torch.from_numpy(marked), (32, 32, 16), SPEC.grid.pixdim_mm, np.random.default_rng(seed)
@@ -149,7 +150,7 @@ def test_a_vertebra_at_the_edge_of_the_sample_has_no_known_center():
 
 def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.ndarray):
     full = np.stack([np.full_like(sample[0], 200), np.full_like(sample[1], 8)])
-    cut = Augmentation(cut_ends=1.0, noise=0.0, shift_mm=(0, 0, 0), scale=(1, 1))
+    cut = Augmentation(cut_ends=1.0, noise=0.0, streaky=0, shift_mm=(0, 0, 0), scale=(1, 1))
     image, labels, _ = cut(
         torch.from_numpy(full), (32, 16, 16), SPEC.grid.pixdim_mm, np.random.default_rng(2)
     )
@@ -157,6 +158,27 @@ def test_beyond_the_field_of_view_there_is_neither_image_nor_label(sample: np.nd
     assert bare.any()
     assert not bare.all()
     assert (image[bare] == 0).all()
+
+
+def test_streaks_run_from_side_to_side_and_lie_below_the_shoulders(sample: np.ndarray):
+    even = torch.from_numpy(np.stack([np.full_like(sample[0], 128), sample[1]]))
+    striped = replace(STILL, streaky=1.0, streaks=0.1)
+    unequal = []
+    for seed in range(8):
+        image, _, _ = striped(even, (40, 32, 24), SPEC.grid.pixdim_mm, np.random.default_rng(seed))
+        assert torch.allclose(image, image[..., :1].expand_as(image))
+        lower, upper = (float(part.std()) for part in (image[:20], image[20:]))
+        assert lower >= upper
+        unequal.append(lower - upper)
+    assert max(unequal) > 0.01
+
+
+def test_a_neck_that_moved_is_seen_a_second_time_fainter(sample: np.ndarray):
+    spot = np.zeros_like(sample)
+    spot[0, 20, 16, 12] = 200
+    moved = replace(STILL, ghost=1.0)
+    image, _, _ = moved(torch.from_numpy(spot), (40, 32, 24), SPEC.grid.pixdim_mm, np.random.default_rng(0))
+    assert image[20, 16:18, 12].tolist() == pytest.approx([0.65 * 200 / 255, 0.35 * 200 / 255])
 
 
 def test_between_slices_that_are_far_apart_lies_their_mean():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +22,22 @@ def uniform(count: int, bound: float, generator: torch.Generator) -> Tensor:
 def between(low: int, high: int, generator: torch.Generator) -> int:
     """A whole number from low to high, both included."""
     return low + int(rand(1, generator) * (high - low + 1))
+
+
+def grain(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Noise of standard deviation 1 and `shape` (N, planes, rows, columns).
+
+    Neighbours share it, one to three planes of them and one to five pixels, as chance will have it.
+    """
+    planes, pixels = 1 + 2 * between(0, 1, generator), 1 + 2 * between(0, 2, generator)
+    white = torch.randn(shape, generator=generator, device=generator.device)
+    if planes * pixels == 1:
+        return white
+    width = (planes, pixels, pixels)
+    half = (planes // 2, pixels // 2, pixels // 2)
+    # The mean of n values has the nth part of their variance.
+    means: Tensor = F.avg_pool3d(white[:, None], width, 1, half)[:, 0]
+    return means * math.sqrt(planes * pixels * pixels)
 
 
 def smooth_field(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:

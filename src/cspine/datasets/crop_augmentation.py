@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cspine.crops import CropSpec
-from cspine.datasets.chance import between, rand, smooth_field, uniform
+from cspine.datasets.chance import between, grain, rand, smooth_field, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
 
 PARTIAL: Final = 0.35
@@ -228,26 +227,13 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
     if len(some := drawn(how.noisy if how.noise else 0.0)):
-        image[some] += _grain(image[some].shape, generator) * each(how.noise, some).abs()
+        image[some] += grain(image[some].shape, generator) * each(how.noise, some).abs()
     if len(some := drawn(how.streaky if how.streaks else 0.0)):
         rows = (len(some), *image.shape[1:3], 1)
         image[some] += torch.randn(rows, generator=generator, device=generator.device) * each(
             how.streaks, some
         )
     return image.clamp(0, 1)
-
-
-def _grain(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Noise of standard deviation 1 that neighbours share, as many of them as chance will have it."""
-    planes, pixels = 1 + 2 * between(0, 1, generator), 1 + 2 * between(0, 2, generator)
-    white = torch.randn(shape, generator=generator, device=generator.device)
-    if planes * pixels == 1:
-        return white
-    width = (planes, pixels, pixels)
-    half = (planes // 2, pixels // 2, pixels // 2)
-    # The mean of n values has the nth part of their variance.
-    means: Tensor = F.avg_pool3d(white[:, None], width, 1, half)[:, 0]
-    return means * math.sqrt(planes * pixels * pixels)
 
 
 def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 METRICS: Final = "metrics.json"
 REPORT: Final = "report.pdf"
-SCHEMA_VERSION: Final = "1.0"
+SCHEMA_VERSION: Final = "1.1"
 POINTS: Final = ("rule_out", "balanced", "rule_in")
 DISCLAIMER: Final = (
     "Research software, not a medical device. Numbers of synthetic images say nothing of patients."
@@ -166,5 +166,5 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(f"{entry['name']}: {counts['asked']} cases, {counts['failed']} failed")
         for target in entry["targets"]:
             measured = "-" if target["measured"] is None else f"{target['measured']:.3f}"
-            lines.append(f"  {target['verdict']:<12} {measured:>7}  {target['name']} ({target['required']})")
+            lines.append(f"  {target['verdict']:<13} {measured:>7}  {target['name']} ({target['required']})")
     return lines

@@ -23,6 +23,7 @@ from cspine.page.sheet import MARGIN_MM, RIGHT_MM, Frame, Ink, fixed_style
 PASS: Final = Ink(style.BODY.size, style.NOT_SEEN.on_paper, "bold")
 FAIL: Final = Ink(style.BODY.size, style.SUSPECTED.on_paper, "bold")
 OPEN: Final = Ink(style.BODY.size, style.OPEN.on_paper, "bold")
+VERDICTS: Final = {"pass": PASS, "fail": FAIL, "too few cases": OPEN}
 _PLOT_MM: Final = (78.0, 60.0)
 _WIDTH_MM: Final = RIGHT_MM - MARGIN_MM
 
@@ -90,7 +91,7 @@ def _verdict(line: Mapping[str, Any]) -> Cell:
     if line["measured"] is None:
         return Cell("not measured", OPEN)
     value = spread({"value": line["measured"], "low": line["low"], "high": line["high"]})
-    return Cell(f"{line['verdict'].upper()}  {value}", PASS if line["verdict"] == "pass" else FAIL)
+    return Cell(f"{line['verdict'].upper()}  {value}", VERDICTS[line["verdict"]])
 
 
 def _numbers(flow: Flow, sets: Sets) -> None:

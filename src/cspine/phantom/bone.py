@@ -17,6 +17,8 @@ from cspine.phantom.template import FloatArray, Landmarks, SdfVolume
 
 CLOSED_GAP_MM: Final = 0.8
 """A narrower gap is labelled as bone, as people draw it."""
+ARCH_MM: Final = 4.0
+"""Over so much the marrow of a body becomes that of its pedicles."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,24 @@ class OldLine:
 
 @dataclass(frozen=True)
 class Look:
-    """Density of a bone: HU of cortex and marrow, thickness of the cortex, strength of the texture."""
+    """Density of a bone.
+
+    Attributes:
+        cortex_hu, cortex_mm: of the cortex.
+        marrow_hu: of the marrow.
+        texture_hu: strength of the marrow's fine texture.
+        arch_hu: by how much the marrow of pillars, arch and processes is denser than the body's.
+        shell: thickness of a body's cortex as part of `cortex_mm`, which the arch has.
+        patch_hu: strength of patches of denser and looser marrow, centimetres wide.
+    """
 
     cortex_hu: float
     cortex_mm: float
     marrow_hu: float
     texture_hu: float
+    arch_hu: float = 0.0
+    shell: float = 1.0
+    patch_hu: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +143,13 @@ class Bone:
         points = self.to_lps_mm(corners)
         return np.stack([points.min(0) - margin_mm, points.max(0) + margin_mm])
 
+    def arch(self, q: torch.Tensor) -> torch.Tensor:
+        """From 0 in the body to 1 in pillars, arch and processes, (N,); 1 without landmarks."""
+        if self.landmarks is None:
+            return torch.ones_like(q[:, 0])
+        beside, behind = q[:, 0].abs() - self.landmarks.body[0], q[:, 1] - self.landmarks.canal_y[0]
+        return (0.5 + torch.maximum(beside, behind) / ARCH_MM).clamp(0.0, 1.0)
+
     def distance(self, q: torch.Tensor) -> torch.Tensor:
         """Signed distance (N,) to the unbroken bone, mm."""
         if self.compression is not None:
@@ -168,8 +189,9 @@ def _cover(distance: torch.Tensor, voxel_mm: float) -> torch.Tensor:
 def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) -> Matter:
     d = bone.distance(q)
     cover = _cover(d, voxel_mm)
-    core = _cover(d + bone.look.cortex_mm, voxel_mm)
-    marrow = bone.look.marrow_hu + texture
+    look, arch = bone.look, bone.arch(q)
+    core = _cover(d + look.cortex_mm * (look.shell + (1 - look.shell) * arch), voxel_mm)
+    marrow = (look.marrow_hu + look.arch_hu * arch + texture).clamp(max=look.cortex_hu)
     if bone.compression is not None:
         marrow = marrow + bone.compression.band_hu * bone.compression.band(q)
     for blob in bone.dents:

@@ -66,10 +66,23 @@ class Column:
             self.draw(p.marrow_hu),
             self.draw(p.marrow_texture_hu),
         )
+        # Of a stream of its own, so that shapes and fractures of a seed do not depend on these.
+        dense = self.rng.spawn(1)[0]
+        look = replace(
+            look,
+            arch_hu=float(dense.uniform(*p.arch_hu)),
+            shell=float(dense.uniform(*p.shell)),
+            patch_hu=float(dense.uniform(*p.patch_hu)),
+        )
         if self.rng.random() < p.osteopenia:
             thin = self.draw((0.45, 0.8))
-            look = Look(
-                look.cortex_hu * 0.85, max(0.4, look.cortex_mm * thin), look.marrow_hu * thin * 0.7, 60.0
+            look = replace(
+                look,
+                cortex_hu=look.cortex_hu * 0.85,
+                cortex_mm=max(0.4, look.cortex_mm * thin),
+                marrow_hu=look.marrow_hu * thin * 0.7,
+                arch_hu=look.arch_hu * thin * 0.7,
+                texture_hu=60.0,
             )
         return look
 
@@ -196,7 +209,9 @@ class Column:
         pivot = np.array([0.0, 0.0, 14.0])
         lifted = pivot * atlas.scale + (0.0, self.draw((-2.5, 2.5)), self.draw(p.skull_gap_mm))
         center = atlas.center_lps_mm + atlas.rotation @ lifted - rotation @ (pivot * scale)
-        look = replace(self.look, cortex_mm=self.look.cortex_mm + 0.6, marrow_hu=self.look.marrow_hu * 1.3)
+        look = replace(
+            self.look, cortex_mm=self.look.cortex_mm + 0.6, marrow_hu=self.look.marrow_hu * 1.3, arch_hu=0.0
+        )
         return Bone(
             name="skull",
             label=OCCIPUT,

@@ -47,6 +47,9 @@ class PhantomProfile:
     marrow_hu: Range = (90.0, 600.0)
     marrow_texture_hu: Range = (15.0, 120.0)
     osteopenia: float = 0.2
+    arch_hu: Range = (0.0, 600.0)
+    shell: Range = (0.4, 1.0)
+    patch_hu: Range = (0.0, 150.0)
     # Soft tissue and surroundings
     muscle_hu: Range = (35.0, 80.0)
     fat_hu: Range = (-125.0, -70.0)

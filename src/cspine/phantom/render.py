@@ -20,6 +20,7 @@ from cspine.volume import Grid
 
 TISSUE_STEP_MM: Final = 3.0
 TEXTURE_CELL_MM: Final = 1.2
+PATCH_CELL_MM: Final = 10.0
 COARSE_MM: Final = 3.0
 CHUNK: Final = 1 << 20
 """Points evaluated at once: bounds memory on native grids."""
@@ -241,6 +242,7 @@ class _Canvas:
         strength = bone.look.texture_hu * min(1.0, 1.0 / self.voxel_mm)
         texture = noise(q, TEXTURE_CELL_MM, self.neck.tissue.seed ^ 5) * strength
         texture = texture + noise(q, 5.0, self.neck.tissue.seed ^ 6) * bone.look.texture_hu * 0.7
+        texture = texture + noise(q, PATCH_CELL_MM, self.neck.tissue.seed ^ 7) * bone.look.patch_hu
         found = matter(bone, q, self.voxel_mm, texture)
         hu, labels, nearest = self.hu.view(-1), self.labels.view(-1), self.nearest.view(-1)
         hu[at] = hu[at] * (1 - found.cover) + found.hu

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from cspine.anatomy import CERVICAL, NETWORK_CHANNELS
+from cspine.datasets.chance import grain
 
 Range = tuple[float, float]
+
+GHOST: Final = 0.35
+"""Strength of the second image of a neck that moved, as in `cspine.phantom.scanner`."""
+GHOST_MM: Final = (0.5, 2.5)
+SHOULDER_MM: Final = 10.0
+"""Over so much streaks grow from half to nearly all of their strength."""
+STARVED: Final = 2.0
+"""How much noise the strongest streaks bring with them, on top of what there is elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +32,14 @@ class Augmentation:
         rotation_deg: about each axis, at most.
         scale: of all axes together; `stretch` of each axis on top.
         cut_ends: probability that the field of view ends inside the patch, at the head's or the feet's end.
+        cut: share of the patch that is then missing.
         cut_sides: probability that it is a narrow cylinder.
         gamma, gain, shift: of the image in [0, 1].
-        noise: largest standard deviation, in [0, 1] of the window.
+        noise: largest standard deviation, in [0, 1] of the window; its grain is as fine or coarse as kernels
+            make it.
+        streaks: largest standard deviation of stripes from side to side where shoulders starve the image,
+            with up to three times the noise, and `streaky`: how often.
+        ghost: probability that the neck moved and is seen twice, the second time fainter.
         blur, sharpen: probability of each.
         slice_mm: between the CT's slices; a finer patch shows what lies between two of them as their mean.
         flip: probability of a mirror image, left to right.
@@ -35,11 +50,15 @@ class Augmentation:
     scale: Range = (0.85, 1.2)
     stretch: Range = (0.93, 1.07)
     cut_ends: float = 0.35
+    cut: Range = (0.05, 0.4)
     cut_sides: float = 0.12
     gamma: Range = (0.8, 1.3)
     gain: Range = (0.9, 1.12)
     shift: Range = (-0.04, 0.04)
     noise: float = 0.05
+    streaks: float = 0.06
+    streaky: float = 0.25
+    ghost: float = 0.1
     blur: float = 0.25
     sharpen: float = 0.15
     slice_mm: Range = (0.8, 3.0)
@@ -89,7 +108,9 @@ class Augmentation:
         labels = sample[1].float()[None, None]
         image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
         labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
-        image = sliced(self._look(image, rng), round(rng.uniform(*self.slice_mm) / pixdim_mm[0]), rng)
+        image = sliced(
+            self._look(image, pixdim_mm, rng), round(rng.uniform(*self.slice_mm) / pixdim_mm[0]), rng
+        )
         seen = self._field_of_view(shape, rng).to(sample.device)
         return image * seen, labels * seen, centers
 
@@ -117,24 +138,44 @@ class Augmentation:
         theta = theta[::-1, [2, 1, 0, 3]].copy()
         return torch.from_numpy(theta).float()[None]
 
-    def _look(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _look(
+        self, image: torch.Tensor, pixdim_mm: tuple[float, float, float], rng: np.random.Generator
+    ) -> torch.Tensor:
         image = image.clamp(0, 1) ** float(rng.uniform(*self.gamma))
         image = image * float(rng.uniform(*self.gain)) + float(rng.uniform(*self.shift))
+        if rng.random() < self.ghost:
+            rows = max(1, round(rng.uniform(*GHOST_MM) / pixdim_mm[1]))
+            image = (1 - GHOST) * image + GHOST * torch.roll(image, rows, 1)
         if rng.random() < self.blur:
             image = F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         elif rng.random() < self.sharpen:
             image = (
                 1.8 * image - 0.8 * F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
             )
+        return (image + self._disturbance(image, pixdim_mm, rng)).clamp(0, 1)
+
+    def _disturbance(
+        self, image: torch.Tensor, pixdim_mm: tuple[float, float, float], rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Noise, and streaks below where the shoulders begin."""
         generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**31)))
-        noise = torch.randn(image.shape, generator=generator, device=image.device)
-        return (image + noise * float(rng.uniform(0, self.noise))).clamp(0, 1)
+        noise = grain(torch.Size((1, *image.shape)), generator)[0] * float(rng.uniform(0, self.noise))
+        if rng.random() >= self.streaky:
+            return noise
+        slices, rows, _ = image.shape
+        strength = float(rng.uniform(0, self.streaks))
+        top = rng.uniform(0, slices) * pixdim_mm[0]
+        below_mm = top - torch.arange(slices, device=image.device) * pixdim_mm[0]
+        starved = torch.sigmoid(below_mm / SHOULDER_MM)[:, None, None]
+        stripes = torch.randn((slices, rows, 1), generator=generator, device=image.device)
+        more = STARVED * strength / max(self.streaks, 1e-6)
+        return noise * (1 + more * starved) + strength * starved * stripes
 
     def _field_of_view(self, shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
         """1 where the scanner saw something, 0 outside."""
         seen = torch.ones(shape, dtype=torch.uint8)
         if rng.random() < self.cut_ends:
-            end = int(shape[0] * rng.uniform(0.05, 0.4))
+            end = int(shape[0] * rng.uniform(*self.cut))
             if rng.random() < 0.5:
                 seen[:end] = 0
             else:
