@@ -1,8 +1,10 @@
 """Crops of synthetic necks for the fracture classifier: made once, kept on disk, read back one by one.
 
-Necks are rendered straight onto the classifier's crop grids (a whole CT of 100 million voxels would be thrown
-away) while training already reads what is there. A study is one file of about 5 MB; they go to the folder
-that the user names, never into the repository.
+Around each vertebra a neck is rendered as a scanner delivers it, in its own slices and pixels, and resampled
+onto the classifier's crop grid as an application does. A whole CT would be thrown away; a vertebra rendered
+straight onto its crop's planes looks smoother than one between two thick slices, and a network that never saw
+the latter takes them for fractures. Training already reads what is there. A study is one file of about 5 MB;
+they go to the folder that the user names, never into the repository.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import torch.nn.functional as F
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec
 from cspine.datasets.crop_samples import LabelledCrop, save_crops
+from cspine.datasets.phantom_spines import spl_grid
 from cspine.errors import CspineError, UsageError
 from cspine.phantom import (
     Anatomy,
@@ -32,13 +35,14 @@ from cspine.phantom import (
     Neck,
     PhantomImage,
     PhantomProfile,
+    Scanner,
     render,
     sample_neck,
     sample_scanner,
 )
 from cspine.phantom.breaking import broken_elsewhere
 from cspine.preprocess.geometry import HEAD_BACK_LEFT_LPS, OrientedBox, crop_grid
-from cspine.volume import FloatArray
+from cspine.volume import FloatArray, Grid
 from cspine.whole_files import write_json
 
 CPU: Final = torch.device("cpu")
@@ -47,6 +51,10 @@ SIZE_JITTER: Final = 0.10
 """Errors of the segmentation that the crop is cut from; winners of RSNA 2022 found them worth imitating."""
 TWIN_SEED: Final = 500_000_000
 """From a neck's seed to the one of its twin's scanner."""
+STEP: Final = (0.5, 1.0)
+"""Distance of slices, in parts of their thickness; every second scanner has its slices side by side."""
+STEP_MM: Final = (0.5, 5.0)
+PIXEL_MM: Final = (0.4, 0.75)
 RECIPE: Final = "recipe.json"
 NICENESS: Final = 10
 """Of the worker: training goes first."""
@@ -120,9 +128,52 @@ def _render_study(
     found = []
     for level in study.levels:
         grid = crop_grid(jittered_box(study.neck, level, rng), recipe.spec)
-        image = render(study.neck, grid, scanner, device=device)
+        image = delivered(study.neck, grid, scanner, rng, device)
         found.append(labelled(image, level, fractured=level in study.neck.fractured, spec=recipe.spec))
     return tuple(found)
+
+
+def delivered(
+    neck: Neck, grid: Grid, scanner: Scanner, rng: np.random.Generator, device: torch.device = CPU
+) -> PhantomImage:
+    """A neck on a grid as it comes from a scanner's own slices and pixels by linear interpolation.
+
+    Args:
+        neck: what is scanned.
+        grid: to be filled; axes to the head, the back and the left.
+        scanner: its slices are as thick as it says and as far apart or overlapping.
+        rng: of the slices' distance and place and the pixels' size.
+        device: where to compute.
+
+    Returns:
+        Image, labels and fracture on `grid`; the latter two are those of the nearest voxel of the scanner.
+    """
+    part = 1.0 if rng.random() < 0.5 else float(rng.uniform(*STEP))
+    step, pixel = float(np.clip(part * scanner.slice_thickness_mm, *STEP_MM)), float(rng.uniform(*PIXEL_MM))
+    pixdim = (step, pixel, pixel)
+    sides = (np.array(grid.shape) - 1) * grid.spacing_mm
+    shape = [int(np.ceil(side / mm)) + 3 for side, mm in zip(sides, pixdim, strict=True)]
+    center = grid.to_lps_mm((np.array(grid.shape) - 1) / 2) + rng.uniform(-0.5, 0.5, 3) * pixdim[::-1]
+    native = spl_grid((shape[0], shape[1], shape[2]), pixdim, center)
+    image = render(neck, native, scanner, device=device)
+    ends = native.to_index(grid.to_lps_mm(np.stack([np.zeros(3), np.array(grid.shape) - 1])))
+    unit = 2 * ends / (np.array(shape) - 1) - 1
+    # From the crop's corners, -1 and 1, to the scanner's; affine_grid counts axes from the last one.
+    theta = np.concatenate([np.diag((unit[1] - unit[0])[::-1]) / 2, (unit.sum(0) / 2)[::-1, None]], 1)
+    where = F.affine_grid(
+        torch.as_tensor(theta, dtype=torch.float32, device=device)[None],
+        [1, 1, *grid.shape],
+        align_corners=True,
+    )
+
+    def onto(part: torch.Tensor, mode: str) -> torch.Tensor:
+        return F.grid_sample(part.float()[None, None], where, mode=mode, align_corners=True)[0, 0]
+
+    return PhantomImage(
+        onto(image.hu, "bilinear").round().to(torch.int16),
+        onto(image.labels, "nearest").to(torch.uint8),
+        onto(image.fracture, "nearest").to(torch.uint8),
+    )
 
 
 def vertebra_box(neck: Neck, vertebra: Vertebra) -> OrientedBox:
