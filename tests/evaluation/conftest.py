@@ -140,6 +140,7 @@ def make_case(grid: Grid, spine: Callable[..., SpineMask]) -> Callable[..., Case
                 visibility=found.visibility,
                 kinds=("lamina",) if found.level in fractured else (),
                 gap_mm=0.8 if found.level in fractured else None,
+                detectability=14.0 if found.level in fractured else None,
                 confounders=("ossicle",) if found.level in confounded else (),
             )
             for found in mask.levels

@@ -52,6 +52,8 @@ def test_a_case_shows_seven_vertebrae_and_says_which_are_fractured(case, neck):
         truth = case.levels[fracture.level]
         assert str(fracture.kind) in truth.kinds
         assert truth.gap_mm == pytest.approx(fracture.width_mm)
+        assert truth.detectability is not None
+        assert truth.detectability > 0
     assert case.attributes["view"] == "full"
     assert case.attributes["slice thickness"] == "1.5 to 3 mm"
 

@@ -68,6 +68,7 @@ def truth_from_json(found: Mapping[str, Any]) -> LevelTruth:
         visibility=None if visibility is None else Visibility(visibility),
         kinds=tuple(found["kinds"]),
         gap_mm=found["gap_mm"],
+        detectability=found["detectability"],
         confounders=tuple(found["confounders"]),
     )
 

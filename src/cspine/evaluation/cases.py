@@ -19,6 +19,7 @@ class LevelTruth:
         visibility: how much of it the scan shows; None where nobody drew a mask, which counts as complete.
         kinds: names of its fractures, where known.
         gap_mm: width of the widest gap, where known.
+        detectability: d' of its fractures (`cspine.phantom.detectability`), where known.
         confounders: names of what resembles a fracture in it and is none, where known.
     """
 
@@ -26,6 +27,7 @@ class LevelTruth:
     visibility: Visibility | None = None
     kinds: tuple[str, ...] = ()
     gap_mm: float | None = None
+    detectability: float | None = None
     confounders: tuple[str, ...] = ()
 
     @property

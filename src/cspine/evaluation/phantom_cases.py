@@ -21,7 +21,7 @@ from cspine.anatomy import CERVICAL, Vertebra
 from cspine.errors import UsageError
 from cspine.evaluation.case_files import load_case, save_case
 from cspine.evaluation.cases import Case, FractureBox, LevelTruth
-from cspine.volume import Grid, SpineMask, Visibility, Volume
+from cspine.volume import Grid, SegmentedLevel, SpineMask, Visibility, Volume
 
 if TYPE_CHECKING:
     from cspine.phantom import Anatomy, Neck, PhantomProfile, Scanner
@@ -177,7 +177,7 @@ def make_case(identifier: str, neck: Neck, scanner: Scanner, grid: Grid) -> Case
     mask = SpineMask.from_labels(grid, np.where(labels <= len(CERVICAL), labels, 0).astype(np.uint8))
     boxes = _fracture_boxes(grid, neck, np.argwhere(image.fracture.numpy() > 0))
     levels = {
-        level.level: _truth(neck, level.level, level.visibility, boxes)
+        level.level: _truth(neck, scanner, grid, level, boxes)
         for level in mask.levels
         if level.visibility is not Visibility.ABSENT
     }
@@ -198,16 +198,22 @@ def _fracture_boxes(grid: Grid, neck: Neck, broken: NDArray[np.int64]) -> tuple[
     return tuple(boxes)
 
 
-def _truth(neck: Neck, level: Vertebra, visibility: Visibility, boxes: Sequence[FractureBox]) -> LevelTruth:
+def _truth(
+    neck: Neck, scanner: Scanner, grid: Grid, seen: SegmentedLevel, boxes: Sequence[FractureBox]
+) -> LevelTruth:
     """A level seen as a whole is as the neck has it; a cut one is fractured where the fracture is in view."""
+    from cspine.phantom import detectability
+
+    level = seen.level
     found = [fracture for fracture in neck.fractures if fracture.level is level]
-    in_view = visibility is Visibility.COMPLETE or any(box.level is level for box in boxes)
+    in_view = seen.visibility is Visibility.COMPLETE or any(box.level is level for box in boxes)
     found = found if in_view else []
     return LevelTruth(
         fractured=bool(found),
-        visibility=visibility,
+        visibility=seen.visibility,
         kinds=tuple(str(fracture.kind) for fracture in found),
         gap_mm=max((fracture.width_mm for fracture in found), default=None),
+        detectability=round(detectability(neck, level, scanner, grid), 1) if found else None,
         confounders=tuple(str(c.kind) for c in neck.confounders if c.level is level),
     )
 

@@ -19,6 +19,8 @@ from cspine.volume import FloatArray
 
 GAPS_MM: Final = ((0.0, 1.0, "up to 1 mm"), (1.0, 2.0, "1 to 2 mm"), (2.0, np.inf, "over 2 mm"))
 """Classes of the widest gap of a fracture; hairlines are narrower than 1 mm."""
+DETECTABILITY: Final = ((-1.0, 10.0, "up to 10"), (10.0, 20.0, "10 to 20"), (20.0, np.inf, "over 20"))
+"""Classes of how plainly a fracture shows; to search for it takes several times what to confirm it does."""
 
 
 def measure_subgroups(table: Table, point: str) -> list[dict[str, Any]]:
@@ -90,15 +92,17 @@ def _fracture_groups(table: Table) -> Iterator[tuple[tuple[str, str], NDArray[np
     kinds = sorted({kind for case in table.cases for x in case.levels if x.truth for kind in x.truth.kinds})
     for kind in kinds:
         yield ("fracture", kind), _cells(table, lambda x, k=kind: x.truth is not None and k in x.truth.kinds)  # type: ignore[misc]
-    for low, high, label in GAPS_MM:
-        cells = _cells(table, lambda x, a=low, b=high: _gap_within(x, a, b))  # type: ignore[misc]
-        if cells.any():
-            yield ("gap", label), cells
+    measures = (("gap", "gap_mm", GAPS_MM), ("detectability d'", "detectability", DETECTABILITY))
+    for name, attribute, classes in measures:
+        for low, high, label in classes:
+            cells = _cells(table, lambda x, n=attribute, a=low, b=high: _within(x, n, a, b))  # type: ignore[misc]
+            if cells.any():
+                yield (name, label), cells
 
 
-def _gap_within(level: LevelResult, low: float, high: float) -> bool:
-    gap = level.truth.gap_mm if level.truth is not None else None
-    return gap is not None and low < gap <= high
+def _within(level: LevelResult, attribute: str, low: float, high: float) -> bool:
+    value = getattr(level.truth, attribute, None)
+    return value is not None and low < value <= high
 
 
 def _cells(table: Table, wanted: Callable[[LevelResult], bool]) -> NDArray[np.bool_]:

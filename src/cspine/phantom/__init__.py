@@ -7,6 +7,7 @@
 """
 
 from cspine.phantom.confounders import Confounder, ConfounderKind
+from cspine.phantom.detectability import detectability
 from cspine.phantom.fractures import Fracture, FractureKind
 from cspine.phantom.meshes import MeshAnatomy
 from cspine.phantom.neck import Neck, sample_neck
@@ -30,6 +31,7 @@ __all__ = [
     "PhantomProfile",
     "ProceduralAnatomy",
     "Scanner",
+    "detectability",
     "render",
     "sample_neck",
     "sample_scanner",

@@ -139,23 +139,32 @@ def _filter_part(volume: torch.Tensor, axis: int, taps: list[float]) -> torch.Te
 
 
 def _noise(hu: torch.Tensor, grid: Grid, scanner: Scanner, generator: torch.Generator) -> torch.Tensor:
-    white = torch.randn(hu.shape, generator=generator).to(hu.device)
-    correlation = scanner.noise_correlation_mm
-    spacing = grid.spacing_mm
+    grainy = noise_blur(torch.randn(hu.shape, generator=generator).to(hu.device), grid, scanner)
+    strength, _ = noise_strength(grid, scanner)
+    by_slice = torch.as_tensor(strength, dtype=hu.dtype, device=hu.device)[:, None, None]
+    scaled: torch.Tensor = grainy * (by_slice / grainy.std().clamp_min(1e-3))
+    return scaled
+
+
+def noise_blur(white: torch.Tensor, grid: Grid, scanner: Scanner) -> torch.Tensor:
+    """Give white noise (slices, rows, columns) the grain that a scanner's has on a grid."""
+    correlation, spacing = scanner.noise_correlation_mm, grid.spacing_mm
     sigma = (
         scanner.slice_thickness_mm * 0.3 / spacing[0],
         correlation / spacing[1],
         correlation / spacing[2],
     )
-    grainy = blur(white, sigma)
-    native = (scanner.slice_thickness_mm, 2 * correlation + 0.4, 2 * correlation + 0.4)
-    kept = float(np.prod([min(1.0, n / s) for n, s in zip(native, spacing, strict=True)])) ** 0.5
+    return blur(white, sigma)
+
+
+def noise_strength(grid: Grid, scanner: Scanner) -> tuple[FloatArray, FloatArray]:
+    """Standard deviation (slices,) of the noise and of the streaks in each slice, HU."""
+    native = (scanner.slice_thickness_mm, *2 * [2 * scanner.noise_correlation_mm + 0.4])
+    kept = float(np.prod([min(1.0, n / s) for n, s in zip(native, grid.spacing_mm, strict=True)])) ** 0.5
+    # Where the shoulders let few photons through there is more of both.
+    streaks = _below_shoulders(grid, scanner) * scanner.streak_hu
     strength = scanner.noise_hu * kept**scanner.averaging
-    # Where the shoulders let few photons through there is more of it.
-    starved = 1.0 + _below_shoulders(grid, scanner) * scanner.streak_hu / STREAK_OF_DOUBLE_NOISE_HU
-    by_slice = torch.as_tensor(starved * strength, dtype=hu.dtype, device=hu.device)[:, None, None]
-    scaled: torch.Tensor = grainy * (by_slice / grainy.std().clamp_min(1e-3))
-    return scaled
+    return strength * (1.0 + streaks / STREAK_OF_DOUBLE_NOISE_HU), streaks
 
 
 def _below_shoulders(grid: Grid, scanner: Scanner) -> FloatArray:
@@ -166,11 +175,11 @@ def _below_shoulders(grid: Grid, scanner: Scanner) -> FloatArray:
 
 def _streaks(hu: torch.Tensor, grid: Grid, scanner: Scanner, generator: torch.Generator) -> torch.Tensor:
     """Nearly horizontal (left-right) stripes that grow below the shoulders."""
-    strength = _below_shoulders(grid, scanner)
+    _, strength = noise_strength(grid, scanner)
     rows = torch.arange(grid.shape[1], dtype=torch.float32)[:, None] * grid.spacing_mm[1]
     columns = torch.arange(grid.shape[2], dtype=torch.float32)[None] * grid.spacing_mm[2]
     total = torch.zeros_like(hu)
-    weight = torch.as_tensor(strength * scanner.streak_hu, dtype=hu.dtype, device=hu.device)
+    weight = torch.as_tensor(strength, dtype=hu.dtype, device=hu.device)
     for _ in range(2):
         slope = float(torch.randn(1, generator=generator)) * 0.12
         cell = 1.0 + 2.0 * float(torch.rand(1, generator=generator))
