@@ -24,13 +24,13 @@ from cspine.datasets.crop_augmentation import (
     slice_and_heat_targets,
 )
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
+from cspine.datasets.crop_pairs import VertebraPairs
 from cspine.datasets.crop_samples import CropStudies, CropStudy, LabelledCrop
 from cspine.models.classifier_network import HEAT_STRIDE
 from cspine.volume import Grid
 
 MIN_VISIBLE: Final = 0.3
 """A level of whose fracture less is in view is not counted, as the fourth of RSNA 2022 did."""
-REFRESH_STEPS: Final = 25
 SHAKE: Final = 0.3
 """How far, in sides of a patch, the place in its middle may be from the fracture."""
 BLOCK: Final = 1.75
@@ -59,51 +59,6 @@ class Views:
     def generator(self, step: int) -> torch.Generator:
         """Where the chance of one step comes from."""
         return torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
-
-
-class VertebraPairs:
-    """Draws fractured vertebrae, each beside a sound one of the same level.
-
-    Matching the level keeps the network from learning that C7 is fractured more often than C3; what is true
-    of that the study head learns, from necks drawn at their natural rate.
-    """
-
-    def __init__(self, studies: CropStudies, pairs: int, *, located: bool) -> None:
-        """Prepare to draw.
-
-        Args:
-            studies: where the vertebrae come from.
-            pairs: how many at once.
-            located: leave out fractures of which nobody knows where they are.
-        """
-        self._source, self._pairs, self._located = studies, pairs, located
-        self._sorted: dict[tuple[Vertebra, bool], list[CropStudy]] = {}
-
-    def __call__(self, step: int, rng: np.random.Generator) -> list[LabelledCrop]:
-        """The vertebrae of one step: fractured, sound, fractured and so on.
-
-        Raises:
-            InputError: too few studies came for a long time.
-        """
-        if step % REFRESH_STEPS == 0 or not self._sorted:
-            self._sort(self._source.wait_for(2 * self._pairs))
-        levels = [v for v in CERVICAL if self._sorted[v, True] and self._sorted[v, False]]
-        # Square root: rare levels are seen more often than they break, common ones still most.
-        rates = np.sqrt([len(self._sorted[v, True]) for v in levels])
-        chosen = []
-        for _ in range(self._pairs):
-            level = levels[int(rng.choice(len(levels), p=rates / rates.sum()))]
-            for fractured in (True, False):
-                studies = self._sorted[level, fractured]
-                chosen.append(studies[int(rng.integers(len(studies)))].load(level))
-        return chosen
-
-    def _sort(self, studies: Sequence[CropStudy]) -> None:
-        self._sorted = {(v, broken): [] for v in CERVICAL for broken in (True, False)}
-        for study in studies:
-            for level, broken in study.fractured.items():
-                if study.located[level] or not (broken and self._located):
-                    self._sorted[level, broken].append(study)
 
 
 @dataclass(frozen=True)
@@ -162,12 +117,16 @@ class PatchBatches:
         """
         rng, generator = np.random.default_rng([self._views.seed, step]), self._views.generator(step)
         how, spec = self._views.augmentation, self._views.spec
-        crops = self._draw(step, rng)
+        drawn = self._draw(step, rng)
         parts: list[LabelledCrop] = []
-        for fractured, sound in zip(crops[::2], crops[1::2], strict=True):
-            broken, same = self._same_place(fractured, sound, rng)
+        for fractured, sound in zip(drawn[::2], drawn[1::2], strict=True):
+            crop = fractured.load()
+            place = self._broken_place(crop, rng)
             mistaken = bool(self._mistakes[fractured.level]) and rng.random() < 0.5
-            parts += [broken, self._mistaken(fractured.level, rng) if mistaken else same]
+            parts.append(self._part(crop, place, rng))
+            parts.append(
+                self._mistaken(fractured.level, rng) if mistaken else self._part(sound.load(), place, rng)
+            )
         whole = as_voxels(parts, self._views.device)
         whole = whole._replace(image=resliced(whole.image, how, generator))
         middle = torch.full((len(parts), 2), whole.image.shape[-1] / 2, device=self._views.device)
@@ -179,19 +138,17 @@ class PatchBatches:
         )
         return {"crops": seen, "slices": slices, "heat": heat}
 
-    def _same_place(
-        self, fractured: LabelledCrop, sound: LabelledCrop, rng: np.random.Generator
-    ) -> tuple[LabelledCrop, LabelledCrop]:
-        """Parts of both, more than the patch, so that it can be turned; each shakes on its own."""
+    def _broken_place(self, fractured: LabelledCrop, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Row and column of a part of the fracture, from the middle of the vertebra."""
         broken = np.argwhere(fractured.fracture if fractured.fracture.any() else fractured.mask)[:, 1:]
-        place = rng.choice(broken) - _middle(fractured.mask)
-        side = int(BLOCK * self._pixels)
-        shakes = rng.uniform(-SHAKE, SHAKE, (2, 2)) * self._pixels
-        first, second = (
-            _block(crop, np.rint(_middle(crop.mask) + place + shake).astype(int), side)
-            for crop, shake in zip((fractured, sound), shakes, strict=True)
+        return np.asarray(rng.choice(broken) - _middle(fractured.mask))
+
+    def _part(self, crop: LabelledCrop, place: NDArray[np.float64], rng: np.random.Generator) -> LabelledCrop:
+        """More than the patch, so that it can be turned; each shakes on its own."""
+        shake = rng.uniform(-SHAKE, SHAKE, 2) * self._pixels
+        return _block(
+            crop, np.rint(_middle(crop.mask) + place + shake).astype(int), int(BLOCK * self._pixels)
         )
-        return first, second
 
     def _mistaken(self, level: Vertebra, rng: np.random.Generator) -> LabelledCrop:
         """The surroundings of one mistake."""
@@ -252,7 +209,8 @@ class VertebraBatches:
             InputError: too few studies came for a long time.
         """
         rng = np.random.default_rng([self._views.seed, step])
-        return vertebra_batch(self._draw(step, rng), self._views, self._views.generator(step))
+        crops = [drawn.load() for drawn in self._draw(step, rng)]
+        return vertebra_batch(crops, self._views, self._views.generator(step))
 
 
 def vertebra_batch(

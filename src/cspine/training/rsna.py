@@ -32,7 +32,7 @@ from cspine.evaluation.command import METRICS
 from cspine.models.bundle import INFERENCE, METADATA, WEIGHTS, Bundle, grid_spec_of, read_json
 from cspine.settings import BUNDLES, CLASSIFICATION, LOCALIZATION, SEGMENTATION
 from cspine.training.recipe import run_config
-from cspine.whole_files import write_json
+from cspine.whole_files import write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def make_bundles(profile: Profile, fold: Fold) -> None:
             (target / "docs").mkdir(parents=True, exist_ok=True)
             shutil.copy(profile.models / bundle / "LICENSE", target / "LICENSE")
             card = CARD.format(name=wanted["metadata"]["name"], fold=fold.number, profile=profile.name)
-            (target / "docs/README.md").write_text(card, "utf-8")
+            write_text(card.rstrip("\n"), target / "docs/README.md")
         except OSError as error:
             raise OutputError(f"'{target}' cannot be written ({error.strerror}); make room.") from error
         wanted["metadata"] |= {"data_source": "RSNA 2022 Cervical Spine Fracture Detection", "changelog": {}}
