@@ -69,6 +69,7 @@ STILL = Augmentation(
     blur=0,
     sharpen=0,
     thick=0,
+    coarse=0,
     dense=0,
     blotches=0,
     mask=TRUE_MASK,

@@ -14,7 +14,9 @@ from cspine.datasets.crop_samples import CropFolder, LabelledCrop, save_crops
 from cspine.training.classification_mistakes import mistakes_of
 
 SPEC = CropSpec(steps=4, window_planes=5, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
-HOW = Augmentation(rotation_deg=0, scale=0, noise=0, streaks=0, blotchy=0, dense=0, thick=0, mixup=0)
+HOW = Augmentation(
+    rotation_deg=0, scale=0, noise=0, streaks=0, blotchy=0, dense=0, thick=0, coarse=0, mixup=0
+)
 VIEWS = Views(SPEC, HOW, 4)
 CPU = torch.device("cpu")
 

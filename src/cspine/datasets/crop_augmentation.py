@@ -32,9 +32,9 @@ class Augmentation:
             bone is dense or a thick slice holds an end plate. Else dense marrow is what tells a compression.
         blur: probability of an in-plane blur, over 3 or 5 pixels.
         sharpen: probability of an edge-enhancing kernel, with its overshoot.
-        thick: probability that the planes are interpolated between thicker slices of the scanner, and of the
-            like for its larger pixels. Between two thick slices an outline is seen twice, faintly: on real
-            CT this is what most resembles a crack.
+        thick: probability that the planes are interpolated between thicker slices of the scanner. Between two
+            thick slices an outline is seen twice, faintly: on real CT this is what most resembles a crack.
+        coarse: probability of the like in the plane, for the scanner's larger pixels.
         slices: range of the distance of such slices, in planes of the crop.
         blotches: largest standard deviation of bright and dark patches in bone, in parts of the window, and
             `blotchy`: how often. Real marrow is far less even than a phantom's, and real articular pillars
@@ -58,6 +58,7 @@ class Augmentation:
     blur: float = 0.3
     sharpen: float = 0.15
     thick: float = 0.3
+    coarse: float = 0.3
     slices: tuple[float, float] = (1.2, 5.0)
     blotches: float = 0.2
     blotchy: float = 0.35
@@ -214,7 +215,7 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     image = image.clone()
     if len(some := drawn(how.blotchy if how.blotches else 0.0)):
         image[some] += how.blotches * _blotches(image[some], generator)
-    if len(some := drawn(how.thick / 2)):
+    if len(some := drawn(how.coarse)):
         image[some] = _coarser(image[some], generator)
     # Between 0 and 1 a blur, below 0 an edge-enhancing kernel.
     for probability, low, high in ((how.blur, 0.0, 1.0), (how.sharpen, -1.0, -0.2)):

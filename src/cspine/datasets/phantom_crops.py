@@ -54,7 +54,7 @@ TWIN_SEED: Final = 500_000_000
 STEP: Final = (0.5, 1.0)
 """Distance of slices, in parts of their thickness; every second scanner has its slices side by side."""
 STEP_MM: Final = (0.5, 5.0)
-PIXEL_MM: Final = (0.4, 0.75)
+PIXEL_MM: Final = (0.35, 1.1)
 RECIPE: Final = "recipe.json"
 NICENESS: Final = 10
 """Of the worker: training goes first."""
