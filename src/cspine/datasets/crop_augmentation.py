@@ -58,7 +58,7 @@ class Augmentation:
     blur: float = 0.3
     sharpen: float = 0.15
     thick: float = 0.3
-    coarse: float = 0.3
+    coarse: float = 0.15
     slices: tuple[float, float] = (1.2, 5.0)
     blotches: float = 0.2
     blotchy: float = 0.35

@@ -19,7 +19,12 @@ from cspine.volume import FloatArray
 
 GAPS_MM: Final = ((0.0, 1.0, "up to 1 mm"), (1.0, 2.0, "1 to 2 mm"), (2.0, np.inf, "over 2 mm"))
 """Classes of the widest gap of a fracture; hairlines are narrower than 1 mm."""
-DETECTABILITY: Final = ((-1.0, 10.0, "up to 10"), (10.0, 20.0, "10 to 20"), (20.0, np.inf, "over 20"))
+DETECTABILITY: Final = (
+    (-1.0, 10.0, "up to 10"),
+    (10.0, 20.0, "10 to 20"),
+    (20.0, 50.0, "20 to 50"),
+    (50.0, np.inf, "over 50"),
+)
 """Classes of how plainly a fracture shows; to search for it takes several times what to confirm it does."""
 
 
