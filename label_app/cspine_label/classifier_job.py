@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cspine.datasets.crop_batches import REFRESH_STEPS
+from cspine.datasets.crop_pairs import REFRESH_STEPS
 from cspine.datasets.crop_samples import CropFile, CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
 from cspine.device import pick_device
