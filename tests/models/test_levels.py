@@ -98,6 +98,11 @@ def test_a_stretch_that_slips_by_one_is_held_by_the_anchors_above(spine_output):
     assert names(slipped) == [1, 2, 3, 4, 5, 6]
 
 
+def test_two_whole_vertebrae_a_pitch_apart_are_two_though_the_network_gives_both_one_name(spine_output):
+    # Where the scan ends early everything below may slip by one; all eight pieces are as large as vertebrae.
+    assert names(spine_output([OCCIPUT, 1, 2, 3, 4, 4, 5, 6, 7])) == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_a_vertebra_that_the_network_missed_leaves_its_name_free(spine_output):
     assert names(spine_output([OCCIPUT, 1, 2, 3, 4, -1, 6, 7, THORACIC])) == [1, 2, 3, 4, 6, 7]
 
