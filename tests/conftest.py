@@ -1,4 +1,4 @@
-"""Fixtures that every test may use: real data, outside services, a PACS."""
+"""Fixtures that every test may use: real data, outside services, a PACS, crops of vertebrae."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -25,6 +26,10 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom import AE
+
+from cspine.anatomy import CERVICAL, Vertebra
+from cspine.crops import CropSpec
+from cspine.datasets.crop_samples import LabelledCrop, save_crops
 
 ROOT = Path(__file__).resolve().parents[1]
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -190,3 +195,41 @@ def orthanc(one_orthanc: Orthanc) -> Orthanc:
         one_orthanc.start()
     one_orthanc.empty()
     return one_orthanc
+
+
+@pytest.fixture(scope="session")
+def spec() -> CropSpec:
+    """What small crops look like: 11 planes of 32 x 32 pixels."""
+    return CropSpec(
+        steps=4, window_planes=5, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0)
+    )
+
+
+@pytest.fixture
+def crop(spec: CropSpec) -> Callable[..., LabelledCrop]:
+    """A function that makes a crop: noise or an even brightness, a mask in the middle, a break in plane 6."""
+
+    def make(level: Vertebra, *, fractured: bool, seed: int = 0, brightness: int | None = None):
+        rng = np.random.default_rng([seed, int(level)])
+        shape = (spec.planes, spec.pixels, spec.pixels)
+        image = rng.integers(0, 255, shape, np.uint8)
+        if brightness is not None:
+            image[:] = brightness
+        mask, fracture = np.zeros(shape, bool), np.zeros(shape, bool)
+        mask[:, 8:24, 6:26] = True
+        fracture[6, 10:12, 18:20] = fractured
+        return LabelledCrop(level, image, mask, fracture, fractured)
+
+    return make
+
+
+@pytest.fixture
+def crop_folder(tmp_path: Path, crop: Callable[..., LabelledCrop]) -> Path:
+    """Crops of twelve necks; neck n has fractures of levels 1 + n % 7 and 1 + (n + 3) % 7."""
+    for n in range(12):
+        broken = {1 + n % 7, 1 + (n + 3) % 7}
+        save_crops(
+            [crop(v, fractured=int(v) in broken, seed=n) for v in CERVICAL],
+            tmp_path / f"neck-{n:08d}.npz",
+        )
+    return tmp_path

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,33 +13,22 @@ from cspine.datasets.crop_batches import Mistake, PatchBatches, Views
 from cspine.datasets.crop_samples import CropFolder, LabelledCrop, save_crops
 from cspine.training.classification_mistakes import mistakes_of
 
-SPEC = CropSpec(steps=4, window_planes=5, pixels=32, field_mm=64.0, margin_mm=2.0, window_hu=(-500.0, 1500.0))
 HOW = Augmentation(
     rotation_deg=0, scale=0, noise=0, streaks=0, blotchy=0, dense=0, thick=0, coarse=0, mixup=0
 )
-VIEWS = Views(SPEC, HOW, 4)
 CPU = torch.device("cpu")
 
 
-def crop(level: Vertebra, *, fractured: bool, brightness: int = 0) -> LabelledCrop:
-    """An even image with a mask in the middle."""
-    shape = (SPEC.planes, SPEC.pixels, SPEC.pixels)
-    mask, fracture = np.zeros(shape, bool), np.zeros(shape, bool)
-    mask[:, 8:24, 8:24] = True
-    fracture[6, 15:17, 15:17] = fractured
-    return LabelledCrop(level, np.full(shape, brightness, np.uint8), mask, fracture, fractured)
-
-
 @pytest.fixture
-def dark(tmp_path: Path) -> CropFolder:
+def dark(tmp_path: Path, crop: Callable[..., LabelledCrop]) -> CropFolder:
     """Two fractured and two sound C5 without any light."""
     for n in range(4):
-        save_crops([crop(Vertebra.C5, fractured=n < 2)], tmp_path / "dark" / f"neck-{n}.npz")
+        save_crops([crop(Vertebra.C5, fractured=n < 2, brightness=0)], tmp_path / "dark" / f"neck-{n}.npz")
     return CropFolder(tmp_path / "dark")
 
 
 @pytest.fixture
-def bright(tmp_path: Path) -> CropFolder:
+def bright(tmp_path: Path, crop: Callable[..., LabelledCrop]) -> CropFolder:
     """Two sound C5, the second one brighter."""
     for n in range(2):
         save_crops(
@@ -49,29 +38,40 @@ def bright(tmp_path: Path) -> CropFolder:
     return CropFolder(tmp_path / "bright")
 
 
-def sound_parts(dark: CropFolder, bright: CropFolder, logits: tuple[float, float]) -> torch.Tensor:
-    """Brightness of 120 sound parts, when the bright vertebrae are known mistakes."""
-    mistakes = [
-        Mistake(study, Vertebra.C5, 16, 16, logit)
-        for study, logit in zip(bright.refresh(), logits, strict=True)
-    ]
-    parts = PatchBatches(dark, 2, 16, VIEWS, mistakes)
-    return torch.cat([parts(step)["crops"][1::2, 0].amax((1, 2, 3)) for step in range(60)])
+@pytest.fixture
+def views(spec: CropSpec) -> Views:
+    """Views of small crops as they are, for the most part."""
+    return Views(spec, HOW, 4)
 
 
-def test_half_of_the_sound_parts_are_what_the_network_took_for_fractures(dark, bright):
-    light = sound_parts(dark, bright, (0, 0))
+@pytest.fixture
+def sound_parts(dark: CropFolder, bright: CropFolder, views: Views) -> Callable[..., torch.Tensor]:
+    """A function from the logits of two bright mistakes to the brightness of 120 sound parts."""
+
+    def make(*logits: float) -> torch.Tensor:
+        mistakes = [
+            Mistake(study, Vertebra.C5, 16, 16, logit)
+            for study, logit in zip(bright.refresh(), logits, strict=True)
+        ]
+        parts = PatchBatches(dark, 2, 16, views, mistakes)
+        return torch.cat([parts(step)["crops"][1::2, 0].amax((1, 2, 3)) for step in range(60)])
+
+    return make
+
+
+def test_half_of_the_sound_parts_are_what_the_network_took_for_fractures(sound_parts):
+    light = sound_parts(0, 0)
     assert 0.35 < (light > 0.2).float().mean() < 0.65
 
 
-def test_the_surer_mistake_is_seen_more_often(dark, bright):
-    light = sound_parts(dark, bright, (-3, 3))
+def test_the_surer_mistake_is_seen_more_often(sound_parts):
+    light = sound_parts(-3, 3)
     assert (light > 0.6).sum() > 5 * ((light > 0.2) & (light < 0.6)).sum()
 
 
-def test_levels_without_a_known_mistake_are_drawn_as_before(dark, bright):
+def test_levels_without_a_known_mistake_are_drawn_as_before(dark, bright, views):
     elsewhere = [Mistake(bright.refresh()[0], Vertebra.C2, 16, 16, 3.0)]
-    with_them, without = PatchBatches(dark, 2, 16, VIEWS, elsewhere), PatchBatches(dark, 2, 16, VIEWS)
+    with_them, without = PatchBatches(dark, 2, 16, views, elsewhere), PatchBatches(dark, 2, 16, views)
     assert torch.equal(with_them(3)["crops"], without(3)["crops"])
 
 
@@ -87,10 +87,10 @@ class SeesLight(torch.nn.Module):
         return None, self.sign * torch.nn.functional.max_pool3d(crops[:, :1], (1, 4, 4))[:, 0]
 
 
-def test_mistakes_are_the_hottest_places_of_sound_vertebrae_beside_no_fractured_one(tmp_path):
+def test_mistakes_are_the_hottest_places_of_sound_vertebrae_beside_no_fractured_one(tmp_path, crop):
     crops = []
     for level in CERVICAL:
-        lit = crop(level, fractured=level == Vertebra.C3)
+        lit = crop(level, fractured=level == Vertebra.C3, brightness=0)
         lit.image[4, 18, 4 + 2 * int(level)] = 200
         crops.append(lit)
     save_crops(crops, tmp_path / "necks" / "neck-1.npz")

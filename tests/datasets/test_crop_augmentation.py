@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from cspine.anatomy import Vertebra
+from cspine.datasets.crop_augmentation import Augmentation, Voxels, augment, resliced, slice_and_heat_targets
+from cspine.datasets.crop_batches import Views, vertebra_batch
+
+
+def test_targets_mark_the_planes_and_cells_around_the_break(spec):
+    fracture = torch.zeros(1, spec.planes, 32, 32)
+    fracture[0, 6, 10, 19] = 1
+    slices, heat = slice_and_heat_targets(fracture, spec, 8)
+    # Planes 2, 4, 6 and 8 are answered for; each counts itself and the two beside it.
+    assert slices.tolist() == [[0, 0, 1, 0]]
+    assert torch.nonzero(heat[0]).tolist() == [[2, 1, 2]]
+
+
+def test_augmentation_without_strength_changes_nothing_but_the_side(still, spec, crop):
+    source = crop(Vertebra.C3, fractured=True)
+    batch = vertebra_batch([source] * 8, Views(spec, still, 0), torch.Generator().manual_seed(0))
+    image = torch.from_numpy(source.image.astype(np.float32) / 255)
+    sides = [
+        any(torch.allclose(seen[0], wanted, atol=1e-4) for wanted in (image, image.flip(-1)))
+        for seen in batch["crops"]
+    ]
+    assert all(sides)
+    assert batch["slices"].tolist() == [[0, 0, 1, 0]] * 8
+
+
+def test_noise_is_as_strong_as_drawn_whatever_the_size_of_its_grain(still, spec, crop):
+    gray = [crop(Vertebra.C3, fractured=False, brightness=128)] * 48
+    views = Views(spec, replace(still, noise=0.04, noisy=1.0), 0)
+    strengths, grains = [], []
+    for seed in range(12):
+        seen = vertebra_batch(gray, views, torch.Generator().manual_seed(seed))["crops"][:, 0] - 128 / 255
+        strengths.append(float((seen**2).mean() ** 0.5))
+        grains.append(float((seen[:, :, 1:] * seen[:, :, :-1]).mean() / (seen**2).mean()))
+    # The root mean square of what is drawn evenly up to .04 is .023; five pixels share four of their values.
+    assert all(0.015 < strength < 0.03 for strength in strengths)
+    assert min(grains) < 0.05
+    assert max(grains) > 0.7
+
+
+def test_streaks_run_from_side_to_side(still, spec, crop):
+    gray = [crop(Vertebra.C3, fractured=False, brightness=128)] * 4
+    views = Views(spec, replace(still, streaks=0.04, streaky=1.0), 0)
+    seen = vertebra_batch(gray, views, torch.Generator().manual_seed(1))["crops"][:, 0]
+    assert seen.std(-1).max() < 1e-6
+    assert seen.std(-2).min() > 1e-4
+
+
+def test_planes_of_thick_slices_lie_between_their_slices_and_keep_the_mean(still):
+    ramp = torch.arange(9.0)[None, :, None, None].expand(64, 9, 4, 4) / 8
+    how = replace(still, thick=1.0, slices=(2.0, 4.0))
+    seen = resliced(ramp, how, torch.Generator().manual_seed(2))
+    # A ramp stays a ramp between the first and the last slice; a single bright plane spreads and fades.
+    assert (seen.diff(dim=1) >= -1e-5).all()
+    assert (seen[:, 4] - 0.5).abs().max() < 0.13
+    plane = torch.zeros(64, 9, 4, 4)
+    plane[:, 4] = 1
+    spread = resliced(plane, how, torch.Generator().manual_seed(2))[:, :, 0, 0]
+    assert (spread.amax(1) < 1).float().mean() > 0.9
+    assert ((spread > 0.05).sum(1) >= 2).all()
+
+
+def test_a_fracture_that_is_cut_away_is_not_counted(spec):
+    mask = torch.ones(64, spec.planes, 32, 32)
+    fracture = torch.zeros_like(mask)
+    fracture[:, :2] = 1
+    how = Augmentation(cut=1.0)
+    cut, visible = augment(
+        Voxels(torch.rand_like(mask), mask, fracture), how, torch.Generator().manual_seed(1)
+    )
+    assert set(visible.unique().tolist()) <= {0.0, 0.5, 1.0}
+    assert 0 < (visible < 0.3).float().mean() < 1
+    gone = cut.fracture.sum((1, 2, 3)) == 0
+    assert torch.equal(gone, visible == 0)
