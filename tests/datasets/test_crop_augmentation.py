@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from cspine.anatomy import Vertebra
+from cspine.datasets.chance import stripes
 from cspine.datasets.crop_augmentation import Augmentation, Voxels, augment, resliced, slice_and_heat_targets
 from cspine.datasets.crop_batches import Views, vertebra_batch
 
@@ -45,12 +46,43 @@ def test_noise_is_as_strong_as_drawn_whatever_the_size_of_its_grain(still, spec,
     assert max(grains) > 0.7
 
 
-def test_streaks_run_from_side_to_side(still, spec, crop):
-    gray = [crop(Vertebra.C3, fractured=False, brightness=128)] * 4
+def test_streaks_run_nearly_from_side_to_side(still, spec, crop):
+    gray = [crop(Vertebra.C3, fractured=False, brightness=128)] * 32
     views = Views(spec, replace(still, streaks=0.04, streaky=1.0), 0)
     seen = vertebra_batch(gray, views, torch.Generator().manual_seed(1))["crops"][:, 0]
-    assert seen.std(-1).max() < 1e-6
-    assert seen.std(-2).min() > 1e-4
+    along, across = seen.diff(dim=-1).abs().mean(), seen.diff(dim=-2).abs().mean()
+    assert 0 < 3 * along < across
+
+
+def test_stripes_have_the_strength_that_is_asked_for():
+    drawn = [stripes(torch.Size((16, 11, 32, 32)), torch.Generator().manual_seed(n)) for n in range(8)]
+    assert all(0.85 < found.std() < 1.15 for found in drawn)
+
+
+def test_noise_grows_where_streaks_are(still, spec, crop):
+    gray = [crop(Vertebra.C3, fractured=False, brightness=128)] * 48
+
+    def rough(how: Augmentation) -> torch.Tensor:
+        """How much neighbours in a row differ."""
+        seen = vertebra_batch(gray, Views(spec, how, 0), torch.Generator().manual_seed(7))["crops"][:, 0]
+        return seen.diff(dim=-1).std((1, 2, 3)).mean()
+
+    calm = replace(still, noise=0.03, noisy=1.0)
+    stripes_alone = replace(still, streaks=0.06, streaky=1.0)
+    both = replace(calm, streaks=0.06, streaky=1.0)
+    assert rough(both) > 1.3 * (rough(calm) ** 2 + rough(stripes_alone) ** 2) ** 0.5
+
+
+def test_porous_bone_is_less_bright_and_soft_tissue_stays(still, spec, crop):
+    def looks(brightness: int) -> torch.Tensor:
+        crops = [crop(Vertebra.C3, fractured=False, brightness=brightness)] * 64
+        views = Views(spec, replace(still, porous=1.0, loss=0.6), 0)
+        return vertebra_batch(crops, views, torch.Generator().manual_seed(1))["crops"][:, 0].mean((1, 2, 3))
+
+    soft, bone = 60 / 255, 200 / 255
+    assert torch.allclose(looks(60), torch.tensor(soft), atol=1e-3)
+    left = (looks(200) - 0.28) / (bone - 0.28)
+    assert 0.39 < left.min() < 0.5 < 0.9 < left.max() <= 1.001
 
 
 def test_planes_of_thick_slices_lie_between_their_slices_and_keep_the_mean(still):

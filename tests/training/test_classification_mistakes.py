@@ -14,7 +14,7 @@ from cspine.datasets.crop_samples import CropFolder, LabelledCrop, save_crops
 from cspine.training.classification_mistakes import mistakes_of
 
 HOW = Augmentation(
-    rotation_deg=0, scale=0, noise=0, streaks=0, blotchy=0, dense=0, thick=0, coarse=0, mixup=0
+    rotation_deg=0, scale=0, noise=0, streaks=0, blotchy=0, porous=0, dense=0, thick=0, coarse=0, mixup=0
 )
 CPU = torch.device("cpu")
 

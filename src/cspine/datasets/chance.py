@@ -40,6 +40,25 @@ def grain(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return means * math.sqrt(planes * pixels * pixels)
 
 
+def stripes(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Stripes of standard deviation 1 that run nearly along the rows, `shape` (N, planes, rows, columns).
+
+    They are one to five pixels wide, lean by some 7 degrees, and one to three planes share them.
+    """
+    count, planes, rows, columns = shape
+    device = generator.device
+    shared = between(1, 3, generator)
+    width = 1 + 4 * rand(count, generator).view(-1, 1, 1)
+    lean = 0.12 * torch.randn((count, 1, 1), generator=generator, device=device)
+    row = torch.arange(rows, device=device).view(1, -1, 1)
+    column = torch.arange(columns, device=device) - columns / 2
+    number = ((row + lean * column) / width + columns).long()  # far from 0, where two stripes would be one
+    table = torch.randn((count, -(-planes // shared), rows + 2 * columns), generator=generator, device=device)
+    chosen = number.clamp(0, table.shape[2] - 1).view(count, 1, -1).expand(-1, table.shape[1], -1)
+    found = table.gather(2, chosen).repeat_interleave(shared, 1)[:, :planes]
+    return found.view(shape)
+
+
 def smooth_field(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:
     """Smooth noise of standard deviation near 1 with patches of about `cell` voxels, shaped as `like`."""
     count, planes, rows, columns = like.shape

@@ -10,9 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cspine.crops import CropSpec
-from cspine.datasets.chance import between, grain, rand, smooth_field, uniform
+from cspine.datasets.chance import between, grain, rand, smooth_field, stripes, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
 
+SOFT_TISSUE: Final = 0.28
+"""Of the windowed image; bone is brighter."""
+DOUBLES_NOISE: Final = 0.03
+"""Streaks this strong double the noise, as in `cspine.phantom.scanner`: 60 HU of a window of 2000."""
 PARTIAL: Final = 0.35
 """A voxel counts as broken from here on after interpolation; hairlines are one voxel wide."""
 
@@ -26,8 +30,10 @@ class Augmentation:
         gain, gamma, offset: of the windowed image; offset in parts of the window.
         noise: largest standard deviation, in parts of the window; `noisy`: how often. Its grain has one to
             five pixels and one to three planes: the coarse grain of a soft kernel looks most like a crack.
-        streaks: largest standard deviation of stripes from side to side, as shoulders cast them, and
-            `streaky`: how often.
+        streaks: largest standard deviation of stripes nearly from side to side, as shoulders cast them, and
+            `streaky`: how often. The noise grows with them.
+        porous: probability that bone is less dense than the phantom's, by up to `loss` of what it has above
+            soft tissue: a crack in it shows less.
         dense: probability that a vertebra's marrow is about as dense as its cortex, as it looks where real
             bone is dense or a thick slice holds an end plate. Else dense marrow is what tells a compression.
         blur: probability of an in-plane blur, over 3 or 5 pixels.
@@ -54,6 +60,8 @@ class Augmentation:
     noisy: float = 0.7
     streaks: float = 0.06
     streaky: float = 0.25
+    porous: float = 0.25
+    loss: float = 0.6
     dense: float = 0.3
     blur: float = 0.3
     sharpen: float = 0.15
@@ -202,7 +210,7 @@ def _cut(voxels: Voxels, how: Augmentation, generator: torch.Generator) -> Voxel
 
 
 def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Blur, gamma, gain and offset, noise; each costly one only where it was drawn."""
+    """Density, blur, gamma, gain and offset, noise; each costly one only where it was drawn."""
     count = len(image)
 
     def each(bound: float, some: Tensor | None = None) -> Tensor:
@@ -215,6 +223,9 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     image = image.clone()
     if len(some := drawn(how.blotchy if how.blotches else 0.0)):
         image[some] += how.blotches * _blotches(image[some], generator)
+    if len(some := drawn(how.porous)):
+        left = (1 - how.loss * rand(len(some), generator)).view(-1, 1, 1, 1)
+        image[some] += (left - 1) * (image[some] - SOFT_TISSUE).clamp(min=0)
     if len(some := drawn(how.coarse)):
         image[some] = _coarser(image[some], generator)
     # Between 0 and 1 a blur, below 0 an edge-enhancing kernel.
@@ -227,18 +238,29 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
-    if len(some := drawn(how.noisy if how.noise else 0.0)):
-        image[some] += grain(image[some].shape, generator) * each(how.noise, some).abs()
-    if len(some := drawn(how.streaky if how.streaks else 0.0)):
-        rows = (len(some), *image.shape[1:3], 1)
-        image[some] += torch.randn(rows, generator=generator, device=generator.device) * each(
-            how.streaks, some
-        )
-    return image.clamp(0, 1)
+    return _disturbed(image, how, generator).clamp(0, 1)
+
+
+def _disturbed(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Noise and streaks, in place."""
+    count = len(image)
+    streaks = _strengths(count, how.streaks, how.streaky, generator)
+    noise = _strengths(count, how.noise, how.noisy, generator) * (1 + streaks / DOUBLES_NOISE)
+    if len(some := torch.nonzero(noise).flatten()):
+        image[some] += grain(image[some].shape, generator) * noise[some].view(-1, 1, 1, 1)
+    if len(some := torch.nonzero(streaks).flatten()):
+        image[some] += stripes(image[some].shape, generator) * streaks[some].view(-1, 1, 1, 1)
+    return image
+
+
+def _strengths(count: int, largest: float, how_often: float, generator: torch.Generator) -> Tensor:
+    """(count,) evenly drawn up to the largest; 0 where it was not drawn at all."""
+    strength = uniform(count, largest, generator).abs()
+    return torch.where(rand(count, generator) < how_often, strength, 0.0)
 
 
 def _blotches(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Patches of other density in bone, standard deviation up to 1; they fade in above soft tissue's 0.28."""
+    """Patches of other density in bone, standard deviation up to 1; they fade in above soft tissue."""
     bone = ((image - 0.33) * 8).clamp(0, 1)
     strength = rand(len(image), generator).view(-1, 1, 1, 1) ** 2
     return bone * strength * smooth_field(bone, between(5, 24, generator), generator)
