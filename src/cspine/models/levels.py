@@ -33,8 +33,8 @@ STRAY_SHARE: Final = 0.5
 """Of the volume of the larger one: a smaller piece so far away is no vertebra at all."""
 NATS_PER_PITCH: Final = 6.0
 """Penalty for pieces that are too far apart for one vertebra or too close for two."""
-TWO_WHOLE: Final = 5.0
-"""How many times the penalty for one vertebra counts where both pieces are as large as whole ones."""
+TWO_WHOLE: Final = 8.0
+"""How many times the penalty for one vertebra counts where both pieces are as large as the neck's others."""
 SKULL_REACH: Final = 1.6
 """Pitches below the skull's lowest point within which the first vertebra is C1."""
 SKULL_NATS: Final = 3.0
@@ -76,7 +76,8 @@ def decode_sequence(pieces: Sequence[Piece], skull_mm: float | None = None) -> D
     nodes, gaps, pitch = _with_missed(pieces)
     nothing = np.zeros(len(STATES))
     evidence = np.stack([_weight(piece) * piece.evidence if piece else nothing for piece in nodes])
-    whole = [_weight(piece) if piece else 0.0 for piece in nodes]
+    usual_ml = float(np.median([piece.volume_ml for piece in pieces]))
+    whole = [min(1.0, piece.volume_ml / usual_ml) ** 2 if piece else 0.0 for piece in nodes]
     steps = [
         _step_scores(None if gap is None else gap / pitch, min(pair))
         for gap, pair in zip(gaps, pairwise(whole), strict=True)
@@ -132,7 +133,7 @@ def _step_scores(pitches: float | None, whole: float) -> FloatArray:
     """(8, 8) log-score of going from one state to the next below, `pitches` apart.
 
     `whole` is how far the smaller of the two pieces is a whole vertebra, 0 to 1: a spinous process may lie a
-    pitch below its body, another body may not.
+    pitch below its body, and bone of the skull above C1; another whole vertebra may not.
     """
     scores = np.full((len(STATES), len(STATES)), -np.inf)
     dear = NATS_PER_PITCH * (1 + (TWO_WHOLE - 1) * whole)
