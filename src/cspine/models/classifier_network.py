@@ -34,6 +34,8 @@ NEAR_PART = 0.1
 """Part of the mask around a cell from which on the cell counts in full."""
 FAR = -8.0
 """What is added to the heat's logit where there is no mask around."""
+SHOULDER = 0.15
+"""By how much a compressed image passes the knee at most: 300 HU of a window of 2000."""
 
 
 class VertebraLogits(NamedTuple):
@@ -79,6 +81,7 @@ class FractureNet(nn.Module):
         window_planes: planes of the crop that lie around each of them at least: 1, 5, 9 or so on, so that the
             middle ones are those that a stride of 2 leaves.
         dropout: of the features before the GRU, and in the study head.
+        knee: from where on the image is compressed (`compressed`), in [0, 1]; None for nowhere.
         widths: of the layers; None for the defaults.
 
     Raises:
@@ -91,6 +94,7 @@ class FractureNet(nn.Module):
         steps: int = 15,
         window_planes: int = 5,
         dropout: float = 0.1,
+        knee: float | None = None,
         widths: Widths | None = None,
     ) -> None:
         super().__init__()
@@ -98,7 +102,7 @@ class FractureNet(nn.Module):
             raise ValueError(f"window_planes must be 1, 5, 9 or so on, not {window_planes}")
         sizes = widths or Widths()
         self.steps, self.window_planes = steps, window_planes
-        self.encoder = VertebraEncoder(steps, window_planes, sizes)
+        self.encoder = VertebraEncoder(steps, window_planes, sizes, knee)
         self.sequence = SequenceHead(self.encoder.features, sizes.recurrent, dropout)
         self.study = StudyHead(2 * sizes.recurrent, sizes.study, dropout)
 
@@ -137,8 +141,9 @@ class FractureNet(nn.Module):
 class VertebraEncoder(nn.Module):
     """A crop of a vertebra, or a part of all its planes, to features of every other plane and a heat map."""
 
-    def __init__(self, steps: int, window_planes: int, sizes: Widths) -> None:
+    def __init__(self, steps: int, window_planes: int, sizes: Widths, knee: float | None = None) -> None:
         super().__init__()
+        self._knee = knee
         self.planes = 2 * (steps - 1) + window_planes
         self._answered = slice(window_planes // 4, window_planes // 4 + steps)
         widths = sizes.channels
@@ -166,7 +171,7 @@ class VertebraEncoder(nn.Module):
         if crops.ndim != 5 or crops.shape[1:3] != (2, self.planes):
             raise ValueError(f"crops must be (N, 2, {self.planes}, rows, columns), not {tuple(crops.shape)}")
         near = nearness(crops[:, 1])
-        x, maps = self.stem(folded(crops[:, :1])), []
+        x, maps = self.stem(folded(compressed(crops[:, :1], self._knee))), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
@@ -212,6 +217,18 @@ def nearness(mask: Tensor) -> Tensor:
     )
     around = nn.functional.avg_pool3d(cells, (1, 3, 3), 1, (0, 1, 1))
     return (around[:, 0].float() / NEAR_PART).clamp(max=1)
+
+
+def compressed(image: Tensor, knee: float | None) -> Tensor:
+    """The image, any shape, with less contrast in dense bone: from `knee` on it nears `knee` + `SHOULDER`.
+
+    A gap is darker than all of that; how dense one part of dense bone is beside another tells of wear, not of
+    fractures.
+    """
+    if knee is None:
+        return image
+    above = (image - knee).clamp(min=0)
+    return image.clamp(max=knee) + SHOULDER * (1 - torch.exp(-above / SHOULDER))
 
 
 def folded(crops: Tensor) -> Tensor:
