@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cspine.anatomy import OCCIPUT, THORACIC, Vertebra
-from cspine.models.components import find_pieces
-from cspine.models.levels import decode
+from cspine.models.components import Piece, find_pieces
+from cspine.models.levels import decode, decode_sequence
 from cspine.models.segmenter import name_vertebrae
 
 MM = (2.0, 2.0, 2.0)
@@ -101,6 +101,19 @@ def test_a_stretch_that_slips_by_one_is_held_by_the_anchors_above(spine_output):
 def test_two_whole_vertebrae_a_pitch_apart_are_two_though_the_network_gives_both_one_name(spine_output):
     # Where the scan ends early everything below may slip by one; all eight pieces are as large as vertebrae.
     assert names(spine_output([OCCIPUT, 1, 2, 3, 4, 4, 5, 6, 7])) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_bone_of_the_skull_above_c1_does_not_push_all_names_down_by_one():
+    # It is as large as a small neck's vertebra, but not as this neck's.
+    def piece(level: int, height_mm: float, volume_ml: float) -> Piece:
+        evidence = np.full(8, -6.6)
+        evidence[min(level, 7)] = -2
+        evidence[level - 1] = 0
+        return Piece(evidence, height_mm, volume_ml)
+
+    neck = [piece(level, 160.0 - 20 * level, 14.0) for level in (1, 2, 3, 4, 5, 6, 7, 8)]
+    states = decode_sequence([piece(1, 160.0, 3.7), *neck]).states
+    assert states[1:] == (1, 2, 3, 4, 5, 6, 7, THORACIC)
 
 
 def test_a_vertebra_that_the_network_missed_leaves_its_name_free(spine_output):

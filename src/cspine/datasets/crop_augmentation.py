@@ -12,11 +12,12 @@ from torch import Tensor
 from cspine.crops import CropSpec
 from cspine.datasets.chance import between, grain, rand, smooth_field, stripes, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
+from cspine.phantom.scanner import STREAK_OF_DOUBLE_NOISE_HU
 
 SOFT_TISSUE: Final = 0.28
 """Of the windowed image; bone is brighter."""
-DOUBLES_NOISE: Final = 0.03
-"""Streaks this strong double the noise, as in `cspine.phantom.scanner`: 60 HU of a window of 2000."""
+DOUBLES_NOISE: Final = STREAK_OF_DOUBLE_NOISE_HU / 2000.0
+"""Streaks this strong double the noise, in parts of a window of 2000 HU."""
 PARTIAL: Final = 0.35
 """A voxel counts as broken from here on after interpolation; hairlines are one voxel wide."""
 
@@ -242,7 +243,7 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
 
 
 def _disturbed(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Noise and streaks, in place."""
+    """Add noise and streaks to an image of one's own, which is changed."""
     count = len(image)
     streaks = _strengths(count, how.streaks, how.streaky, generator)
     noise = _strengths(count, how.noise, how.noisy, generator) * (1 + streaks / DOUBLES_NOISE)
