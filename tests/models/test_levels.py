@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -114,6 +115,28 @@ def test_bone_of_the_skull_above_c1_does_not_push_all_names_down_by_one():
     neck = [piece(level, 160.0 - 20 * level, 14.0) for level in (1, 2, 3, 4, 5, 6, 7, 8)]
     states = decode_sequence([piece(1, 160.0, 3.7), *neck]).states
     assert states[1:] == (1, 2, 3, 4, 5, 6, 7, THORACIC)
+
+
+def test_a_sliver_between_two_vertebrae_is_of_one_of_them_and_none_of_its_own():
+    # As on a real neck, where the network saw C3 to C7 one too low: with the sliver as C3 they would stay so.
+    def piece(said: dict[int, float], height_mm: float, volume_ml: float) -> Piece:
+        return Piece(np.array([said.get(level, -6.0) for level in range(1, 9)]), height_mm, volume_ml)
+
+    neck = [
+        piece({1: -0.1}, 126.0, 14.2),
+        piece({2: -0.1}, 107.0, 19.0),
+        piece({2: -3.4, 3: -0.1}, 96.0, 1.6),
+        piece({3: -1.5, 4: -0.1}, 83.0, 12.4),
+        piece({4: -2.4, 5: -0.1}, 64.0, 12.9),
+        piece({5: -0.1, 6: -1.9}, 47.0, 10.8),
+        piece({6: -0.1, 7: -1.4}, 30.0, 18.2),
+        piece({7: -0.9, 8: -0.1}, 9.0, 18.7),
+    ]
+    assert decode_sequence(neck).states == (1, 2, 3, 3, 4, 5, 6, 7)
+    dens = replace(neck[2], evidence=neck[1].evidence)
+    assert decode_sequence([*neck[:2], dens, *neck[3:]]).states == (1, 2, 2, 3, 4, 5, 6, 7)
+    lowered = [neck[0], neck[1], replace(neck[2], volume_ml=8.0), *neck[3:]]
+    assert decode_sequence(lowered).states == (1, 2, 3, 4, 5, 6, 7, THORACIC)
 
 
 def test_a_vertebra_that_the_network_missed_leaves_its_name_free(spine_output):

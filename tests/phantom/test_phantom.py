@@ -78,6 +78,7 @@ def test_pillars_can_be_denser_than_bodies_and_their_shapes_stay_where_they_were
 
 def test_marrow_is_never_denser_than_its_cortex(upright):
     profile = replace(NEVER, arch_hu=(3000, 3000), osteopenia=0.0, vessel_channels=(0, 0), old_lines=0.0)
+    profile = replace(profile, degeneration=(0.0, 0.0))
     neck = sample_neck(3, replace(profile, schmorl=0.0, contrast=0.0, calcifications=0.0))
     hardest = max(bone.look.cortex_hu for bone in neck.bones.values())
     assert hardest - 1 <= render(neck, whole(neck, upright)).hu.max() <= hardest + 1
@@ -182,6 +183,26 @@ def test_confounders_change_the_image_but_never_the_fracture_mask(upright):
     dressed, plain = render(neck, grid), render(replace(neck, bones=bones), grid)
     assert (dressed.hu.int() - plain.hu.int()).abs().max() > 100
     assert dressed.fracture.sum() == 0
+
+
+def test_worn_facet_joints_are_dense_and_young_ones_are_not(upright):
+    worn = sample_neck(3, replace(NEVER, degeneration=(1.0, 1.0), old_lines=0.0, osteopenia=0.0))
+    levels = [c.level for c in worn.confounders if c.kind is ConfounderKind.ARTHROSIS]
+    assert Vertebra.C1 not in levels
+    most = []
+    for level in levels:
+        bone = worn.bones[level.name]
+        spared = replace(worn, bones={**worn.bones, level.name: replace(bone, lines=())})
+        beside = bone.landmarks.pillar[0]
+        for side in (-1.0, 1.0):
+            middle = bone.to_lps_mm(np.array([side * beside, *bone.landmarks.pillar[1:]]))
+            grid = upright((24, 16, 16), (0.8, 0.8, 0.8), tuple(middle))
+            denser = render(worn, grid).hu.int() - render(spared, grid).hu.int()
+            assert denser.min() >= 0
+            most.append(int(denser.max()))
+    assert max(most) > 100
+    young = sample_neck(3, replace(NEVER, degeneration=(0.0, 0.0)))
+    assert ConfounderKind.ARTHROSIS not in {c.kind for c in young.confounders}
 
 
 def test_a_point_has_the_same_label_on_two_grids(upright):

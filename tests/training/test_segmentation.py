@@ -26,7 +26,8 @@ from cspine.training.segmentation import SpineBatches
 SPEC = SampleSpec(GridSpec((5.0, 6.0, 7.0), None, (-500.0, 1300.0)), (40, 32, 24))
 STILL = Augmentation(
     shift_mm=(0, 0, 0), rotation_deg=0, scale=(1, 1), stretch=(1, 1), cut_ends=0, cut_sides=0, gamma=(1, 1),
-    gain=(1, 1), shift=(0, 0), noise=0, streaky=0, ghost=0, blur=0, sharpen=0, slice_mm=(0, 0), flip=0,
+    hollow=0, gain=(1, 1), shift=(0, 0), noise=0, streaky=0, ghost=0, blur=0, sharpen=0, slice_mm=(0, 0),
+    flip=0,
 )  # fmt: skip
 
 
@@ -164,11 +165,30 @@ def test_streaks_run_from_side_to_side_and_lie_below_the_shoulders(sample: np.nd
     unequal = []
     for seed in range(8):
         image, _, _ = striped(even, (40, 32, 24), SPEC.grid.pixdim_mm, np.random.default_rng(seed))
-        assert torch.allclose(image, image[..., :1].expand_as(image))
+        along, across = (image.diff(dim=axis).abs().mean() for axis in (2, 1))
+        assert along <= across / 2
         lower, upper = (float(part.std()) for part in (image[:20], image[20:]))
         assert lower >= upper
         unequal.append(lower - upper)
     assert max(unequal) > 0.01
+
+
+def test_hollow_bone_is_a_shell_around_marrow_that_is_as_light_as_what_surrounds_it(sample: np.ndarray):
+    image, labels, _ = STILL(
+        torch.from_numpy(sample), sample.shape[1:], SPEC.grid.pixdim_mm, np.random.default_rng(0)
+    )
+    shell = replace(STILL, hollow=1.0, marrow=(0.3, 0.3))
+    found, same, _ = shell(
+        torch.from_numpy(sample), sample.shape[1:], SPEC.grid.pixdim_mm, np.random.default_rng(0)
+    )
+    assert torch.equal(same, labels)
+    assert torch.equal(found[labels == 0], image[labels == 0])
+    assert (found <= image).all()
+    bone = labels > 0
+    lost = (image - found)[bone & (image > 0.35)]
+    assert lost.max() > 0.1
+    assert (found[bone & (image > 0.3)] >= 0.3 - 1e-6).all()
+    assert torch.equal(found[bone & (image <= 0.3)], image[bone & (image <= 0.3)])
 
 
 def test_a_neck_that_moved_is_seen_a_second_time_fainter(sample: np.ndarray):

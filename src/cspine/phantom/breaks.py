@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cspine.phantom.template import FloatArray
+
 Vector = tuple[float, float, float]
+
+
+def vector(values: FloatArray) -> Vector:
+    """Three numbers as a tuple of floats."""
+    x, y, z = (float(v) for v in values)
+    return x, y, z
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 
 from cspine.anatomy import Vertebra
 from cspine.phantom.bone import Blob, Channel, OldLine
+from cspine.phantom.breaks import vector
 from cspine.phantom.profile import PhantomProfile
 from cspine.phantom.template import Landmarks
 
@@ -23,6 +25,7 @@ class ConfounderKind(StrEnum):
     SCHMORL = "Schmorl node"
     CALCIFICATION = "calcification"
     SCLEROSIS = "end-plate sclerosis"
+    ARTHROSIS = "facet joint arthrosis"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ def draw_extras(
         ring: whether it is C1.
     """
     kinds: list[ConfounderKind] = []
+    # Of a stream of its own, so that the rest of a seed's neck does not depend on it.
+    worn = rng.spawn(1)[0]
     additions = _osteophytes(rng, at, 0.0 if ring else degeneration)
+    if not ring and worn.random() < 0.5 * degeneration:
+        additions.append(_lip(worn, at))
     if additions:
         kinds.append(ConfounderKind.OSTEOPHYTE)
     channels = _channels(rng, at, ring) if rng.random() < rng.uniform(*profile.vessel_channels) else []
@@ -75,6 +82,12 @@ def draw_extras(
     if not ring and rng.random() < 0.1 + 0.3 * degeneration:
         lines += _sclerosis(rng, at)
         kinds.append(ConfounderKind.SCLEROSIS)
+    if not ring and worn.random() < 0.6 * degeneration:
+        joint = _arthrosis(worn, at)
+        additions += joint.additions
+        lines += joint.lines
+        channels += joint.channels
+        kinds.append(ConfounderKind.ARTHROSIS)
     return Extras(tuple(kinds), tuple(additions), tuple(dents), tuple(channels), tuple(lines))
 
 
@@ -86,6 +99,56 @@ def _osteophytes(rng: np.random.Generator, at: Landmarks, degeneration: float) -
         size = rng.uniform(0.6, 1.0 + 1.6 * degeneration)
         center = (hw * float(np.cos(angle)), hd * float(np.sin(angle)), float(z))
         found.append(Blob(center, (1.3 + size, 1.0 + size, 0.8 + 0.5 * size)))
+    return found
+
+
+def _lip(rng: np.random.Generator, at: Landmarks) -> Blob:
+    """A beak of the lower front edge, which overhangs the disc as a chip of a teardrop fracture does."""
+    hw, hd, hh = at.body
+    center = (float(rng.normal(0, 1.5)), -hd + float(rng.uniform(0, 1.5)), -hh - float(rng.uniform(0, 1)))
+    return Blob(
+        center,
+        (hw * float(rng.uniform(0.4, 0.8)), float(rng.uniform(1.2, 2.2)), float(rng.uniform(1.2, 2.5))),
+    )
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """What wear leaves at the facet joints."""
+
+    additions: list[Blob]
+    lines: list[OldLine]
+    channels: list[Channel]
+
+
+def _arthrosis(rng: np.random.Generator, at: Landmarks) -> _Joint:
+    """Worn facet joints: dense bone below their surfaces, cysts in it, bone grown around them.
+
+    The joints of the neck lie at 45 degrees or somewhat less to the axial plane, the front edge higher.
+    """
+    found = _Joint([], [], [])
+    px, py, pz = at.pillar
+    for side, end in product((-1.0, 1.0), (-1.0, 1.0)):
+        if rng.random() < 0.4:
+            continue
+        middle = np.array([side * px, py, pz + end * at.body[2] * float(rng.uniform(0.6, 1.2))])
+        normal = np.array([float(rng.normal(0, 0.15)), float(rng.uniform(0.35, 0.75)), 0.8])
+        normal /= np.linalg.norm(normal)
+        rim, radius = float(rng.uniform(150, 800)), float(rng.uniform(4, 8))
+        for depth in np.arange(int(rng.integers(1, 4))) * 1.1:
+            found.lines.append(
+                OldLine(vector(middle - end * depth * normal), vector(normal), radius, 0.0, rim)
+            )
+        if rng.random() < 0.4:
+            start = middle + rng.normal(0, 2.0, 3)
+            ends = (vector(start), vector(start + rng.normal(0, 1.2, 3)))
+            r = float(rng.uniform(0.5, 1.4))
+            found.channels.append(Channel(ends, (r, r * 0.8), float(rng.uniform(100, 500))))
+        if rng.random() < 0.5:
+            grown = middle + np.array(
+                [side * float(rng.uniform(1, 5)), float(rng.normal(0, 3)), float(rng.normal(0, 1))]
+            )
+            found.additions.append(Blob(vector(grown), vector(rng.uniform(1.2, 3.2, 3))))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from cspine.anatomy import Vertebra
-from cspine.phantom.breaks import Compression, Crack, Vector, Waves
+from cspine.phantom.breaks import Compression, Crack, Vector, Waves, vector
 from cspine.phantom.profile import PhantomProfile
 from cspine.phantom.template import FloatArray, Landmarks
 
@@ -133,11 +133,6 @@ def _rough(rng: np.random.Generator) -> Waves:
     )
 
 
-def _vec(values: FloatArray) -> Vector:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
-
-
 def _crack(
     rng: np.random.Generator, severity: Severity, center: Vector, normal: Vector, radii: Vector
 ) -> Crack:
@@ -148,10 +143,10 @@ def _crack(
     slip *= severity.slip_mm / max(float(np.linalg.norm(slip)), 1e-6)
     turn = rng.normal(0, 0.01 + 0.015 * severity.slip_mm, 3)
     return Crack(
-        center=_vec(np.array(center) + rng.normal(0, 0.7, 3)),
-        normal=_vec(n),
-        shift=_vec(n * severity.gap_mm + slip),
-        turn=_vec(turn),
+        center=vector(np.array(center) + rng.normal(0, 0.7, 3)),
+        normal=vector(n),
+        shift=vector(n * severity.gap_mm + slip),
+        turn=vector(turn),
         radii=radii,
         curvature=float(rng.normal(0, 0.008)),
         roughness=_rough(rng),

@@ -13,6 +13,8 @@ from cspine.phantom.profile import DEFAULT, PhantomProfile
 from cspine.volume import FloatArray, Grid
 
 PART_VOXELS: Final = 1 << 18
+GHOST: Final = 0.35
+"""Strength of the second image of a neck that moved."""
 STREAK_OF_DOUBLE_NOISE_HU: Final = 60.0
 """Where streaks have this standard deviation, noise is twice as strong as elsewhere."""
 
@@ -87,7 +89,7 @@ def scan(hu: torch.Tensor, grid: Grid, scanner: Scanner) -> torch.Tensor:
         hu = _metal(hu, grid, piece_lps_mm, generator)
     if scanner.motion_mm > 0:
         steps = max(1, round(scanner.motion_mm / spacing[1]))
-        hu = 0.65 * hu + 0.35 * torch.roll(hu, steps, 1)
+        hu = (1 - GHOST) * hu + GHOST * torch.roll(hu, steps, 1)
     kernel = scanner.kernel_mm
     hu = blur(hu, (scanner.slice_thickness_mm * 0.3 / spacing[0], kernel / spacing[1], kernel / spacing[2]))
     if scanner.sharpening > 0 and spacing[1] < 1.2:

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from cspine.anatomy import CERVICAL, NETWORK_CHANNELS
-from cspine.datasets.chance import grain
+from cspine.datasets.chance import grain, stripes
+from cspine.phantom.scanner import GHOST
 
 Range = tuple[float, float]
 
-GHOST: Final = 0.35
-"""Strength of the second image of a neck that moved, as in `cspine.phantom.scanner`."""
 GHOST_MM: Final = (0.5, 2.5)
+EDGE: Final = 0.8
+"""A voxel of which a smaller part of the neighbours is bone lies at the surface."""
 SHOULDER_MM: Final = 10.0
 """Over so much streaks grow from half to nearly all of their strength."""
 STARVED: Final = 2.0
@@ -34,6 +35,8 @@ class Augmentation:
         cut_ends: probability that the field of view ends inside the patch, at the head's or the feet's end.
         cut: share of the patch that is then missing.
         cut_sides: probability that it is a narrow cylinder.
+        hollow: probability that bone is a shell, as in osteopenia: under a voxel of cortex its marrow falls
+            to, or towards, a value of `marrow`, between fat and light marrow, and what is left is fainter.
         gamma, gain, shift: of the image in [0, 1].
         noise: largest standard deviation, in [0, 1] of the window; its grain is as fine or coarse as kernels
             make it.
@@ -52,6 +55,8 @@ class Augmentation:
     cut_ends: float = 0.35
     cut: Range = (0.05, 0.4)
     cut_sides: float = 0.12
+    hollow: float = 0.3
+    marrow: Range = (0.24, 0.42)
     gamma: Range = (0.8, 1.3)
     gain: Range = (0.9, 1.12)
     shift: Range = (-0.04, 0.04)
@@ -108,6 +113,8 @@ class Augmentation:
         labels = sample[1].float()[None, None]
         image = F.grid_sample(image, where, mode="bilinear", align_corners=False)[0, 0]
         labels = F.grid_sample(labels, where, mode="nearest", align_corners=False)[0, 0].long()
+        if rng.random() < self.hollow:
+            image = hollowed(image, labels > 0, float(rng.uniform(*self.marrow)), rng)
         image = sliced(
             self._look(image, pixdim_mm, rng), round(rng.uniform(*self.slice_mm) / pixdim_mm[0]), rng
         )
@@ -162,14 +169,13 @@ class Augmentation:
         noise = grain(torch.Size((1, *image.shape)), generator)[0] * float(rng.uniform(0, self.noise))
         if rng.random() >= self.streaky:
             return noise
-        slices, rows, _ = image.shape
         strength = float(rng.uniform(0, self.streaks))
-        top = rng.uniform(0, slices) * pixdim_mm[0]
-        below_mm = top - torch.arange(slices, device=image.device) * pixdim_mm[0]
+        top = rng.uniform(0, len(image)) * pixdim_mm[0]
+        below_mm = top - torch.arange(len(image), device=image.device) * pixdim_mm[0]
         starved = torch.sigmoid(below_mm / SHOULDER_MM)[:, None, None]
-        stripes = torch.randn((slices, rows, 1), generator=generator, device=image.device)
+        streaks = stripes(torch.Size((1, *image.shape)), generator)[0]
         more = STARVED * strength / max(self.streaks, 1e-6)
-        return noise * (1 + more * starved) + strength * starved * stripes
+        return noise * (1 + more * starved) + strength * starved * streaks
 
     def _field_of_view(self, shape: tuple[int, int, int], rng: np.random.Generator) -> torch.Tensor:
         """1 where the scanner saw something, 0 outside."""
@@ -186,6 +192,24 @@ class Augmentation:
             radius = min(shape[1:]) * float(rng.uniform(0.42, 0.7))
             seen *= (rows**2 + columns**2 < radius**2)[None].to(torch.uint8)
         return seen
+
+
+def hollowed(
+    image: torch.Tensor, bone: torch.Tensor, marrow: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Bone as a shell: what lies deeper than a voxel falls towards `marrow`, and all of it is fainter.
+
+    Args:
+        image: (slices, rows, columns) in [0, 1].
+        bone: bool, of the same shape.
+        marrow: what the marrow falls to at most.
+        rng: of how far it falls and how much of the bone's contrast is left.
+    """
+    solid = bone.to(image.dtype)
+    inside = F.avg_pool3d(solid[None, None], 3, 1, 1)[0, 0]
+    core = ((inside - EDGE) / (1 - EDGE)).clamp(min=0)
+    image = image - float(rng.uniform(0.3, 1.0)) * core * (image - marrow).clamp(min=0)
+    return image - float(rng.uniform(0.0, 0.5)) * solid * (image - marrow).clamp(min=0)
 
 
 def sliced(image: torch.Tensor, every: int, rng: np.random.Generator) -> torch.Tensor:
