@@ -191,13 +191,38 @@ def test_the_order_of_the_crops_does_not_matter(classifier):
 
 
 def test_mirrored_crops_get_the_same_scores(classifier):
-    crops = noise_crops(CERVICAL[2:5], classifier.crop_spec)
+    crops = [
+        replace(crop, image=crop.image.clamp(max=0.6))
+        for crop in noise_crops(CERVICAL[2:5], classifier.crop_spec)
+    ]
     mirrored = [replace(crop, image=crop.image.flip(-1), mask=crop.mask.flip(-1)) for crop in crops]
     plain, turned = classifier(crops), classifier(mirrored)
     assert turned.overall == pytest.approx(plain.overall, abs=0.01)
     for level in plain.levels:
         assert turned.levels[level].probability == pytest.approx(plain.levels[level].probability, abs=0.01)
         assert turned.levels[level].spread == pytest.approx(plain.levels[level].spread, abs=0.01)
+
+
+class Watching(torch.nn.Module):
+    """Keeps what it is shown."""
+
+    def forward(self, crops: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.seen = crops.clone()
+        slices, heat = torch.zeros(2, 7, 15), torch.zeros(2, 7, 15, 32, 32)
+        return {"levels": torch.zeros(2, 7), "overall": torch.zeros(2), "slices": slices, "heat": heat}
+
+
+def test_the_second_pass_is_mirrored_and_sees_no_contrast_in_bone_denser_than_700_hu(bundle):
+    classifier = FractureClassifier(bundle, device=CPU)
+    classifier._network = watching = Watching()
+    (crop,) = noise_crops([Vertebra.C4], classifier.crop_spec)
+    assert classifier.crop_spec.window_hu == (-500.0, 1500.0)
+    assert crop.image.max() > 0.6
+    classifier([crop])
+    first, second = watching.seen[:, 3]
+    assert torch.equal(first, torch.stack([crop.image, crop.mask]))
+    assert torch.equal(second[0], crop.image.flip(-1).clamp(max=0.6))
+    assert torch.equal(second[1], crop.mask.flip(-1))
 
 
 class Pointing(torch.nn.Module):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 COLUMN_AXIS: Final = -1
 """Columns run to the patient's left, so turning them around mirrors left and right."""
+DENSE_HU: Final = 700.0
+"""In the second pass denser bone looks alike: an answer that hangs on contrast in it is unsteady."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ class StudyScores:
 class FractureClassifier:
     """The classifier of one bundle on one device.
 
-    Two passes are made, the second one mirrored left to right; their mean is the score and their spread says
-    how steady it is.
+    Two passes are made, the second one mirrored left to right and without contrast in dense bone; their mean
+    is the score and their spread says how steady it is.
     """
 
     def __init__(self, bundle: Bundle, *, device: torch.device) -> None:
@@ -65,6 +67,8 @@ class FractureClassifier:
         self._section: dict[str, Any] = dict(bundle.metadata["cspine"])
         self._level, self._overall = self._calibration("level"), self._calibration("overall")
         self.operating_point()
+        low, high = self.crop_spec.window_hu
+        self._dense = (DENSE_HU - low) / (high - low)
         self._network = channels_last(bundle.network(device))
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
@@ -108,8 +112,9 @@ class FractureClassifier:
 
         study, present = self._study(crops)
         with torch.inference_mode(), autocast(self._device):
-            both = torch.cat([study, study.flip(COLUMN_AXIS)])
-            out = self._network(both, torch.cat([present, present]))
+            other = study.flip(COLUMN_AXIS)
+            other[:, :, 0].clamp_(max=self._dense)
+            out = self._network(torch.cat([study, other]), torch.cat([present, present]))
         straight, mirrored = out["heat"]
         out["heat"] = torch.stack([straight, mirrored.flip(COLUMN_AXIS)])
         found = {name: value.double().cpu().numpy() for name, value in out.items()}
