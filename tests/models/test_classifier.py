@@ -190,7 +190,7 @@ def test_the_order_of_the_crops_does_not_matter(classifier):
     assert forward == backward
 
 
-def test_mirrored_crops_get_the_same_scores(classifier):
+def test_mirrored_crops_without_dense_bone_get_the_same_scores(classifier):
     crops = [
         replace(crop, image=crop.image.clamp(max=0.6))
         for crop in noise_crops(CERVICAL[2:5], classifier.crop_spec)
@@ -203,23 +203,15 @@ def test_mirrored_crops_get_the_same_scores(classifier):
         assert turned.levels[level].spread == pytest.approx(plain.levels[level].spread, abs=0.01)
 
 
-class Watching(torch.nn.Module):
-    """Keeps what it is shown."""
-
-    def forward(self, crops: torch.Tensor, present: torch.Tensor) -> dict[str, torch.Tensor]:
-        self.seen = crops.clone()
-        slices, heat = torch.zeros(2, 7, 15), torch.zeros(2, 7, 15, 32, 32)
-        return {"levels": torch.zeros(2, 7), "overall": torch.zeros(2), "slices": slices, "heat": heat}
-
-
 def test_the_second_pass_is_mirrored_and_sees_no_contrast_in_bone_denser_than_700_hu(bundle):
     classifier = FractureClassifier(bundle, device=CPU)
-    classifier._network = watching = Watching()
+    shown: list[torch.Tensor] = []
+    classifier._network.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].clone()))
     (crop,) = noise_crops([Vertebra.C4], classifier.crop_spec)
     assert classifier.crop_spec.window_hu == (-500.0, 1500.0)
     assert crop.image.max() > 0.6
     classifier([crop])
-    first, second = watching.seen[:, 3]
+    first, second = shown[0][:, 3]
     assert torch.equal(first, torch.stack([crop.image, crop.mask]))
     assert torch.equal(second[0], crop.image.flip(-1).clamp(max=0.6))
     assert torch.equal(second[1], crop.mask.flip(-1))

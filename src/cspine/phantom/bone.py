@@ -202,7 +202,9 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     for channel in bone.channels:
         marrow = marrow + channel.wall_hu * torch.exp(-((channel.distance(q) / 0.7) ** 2))
     hu = (cover - core) * bone.look.cortex_hu + core * marrow
-    for line in (line for line in bone.lines if line.width_mm > 0):
+    for line in bone.lines:
+        if line.width_mm == 0:  # a sheet of dense bone has no gap
+            continue
         gap = _slab(line.distance(q), line.width_mm, voxel_mm)
         cover, hu = cover * (1 - gap), hu * (1 - gap)
     for channel in bone.channels:

@@ -56,7 +56,7 @@ def draw_extras(
         rng: where chance comes from.
         at: its landmarks.
         profile: how often each occurs.
-        degeneration: 0 (young) to 1; how many and how large the osteophytes are.
+        degeneration: 0 (young) to 1; how many and how large the osteophytes are, how often joints are worn.
         ring: whether it is C1.
     """
     kinds: list[ConfounderKind] = []
@@ -84,10 +84,10 @@ def draw_extras(
         kinds.append(ConfounderKind.SCLEROSIS)
     if not ring and worn.random() < 0.6 * degeneration:
         joint = _arthrosis(worn, at)
+        kinds += joint.kinds
         additions += joint.additions
         lines += joint.lines
         channels += joint.channels
-        kinds.append(ConfounderKind.ARTHROSIS)
     return Extras(tuple(kinds), tuple(additions), tuple(dents), tuple(channels), tuple(lines))
 
 
@@ -112,21 +112,14 @@ def _lip(rng: np.random.Generator, at: Landmarks) -> Blob:
     )
 
 
-@dataclass(frozen=True)
-class _Joint:
-    """What wear leaves at the facet joints."""
-
-    additions: list[Blob]
-    lines: list[OldLine]
-    channels: list[Channel]
-
-
-def _arthrosis(rng: np.random.Generator, at: Landmarks) -> _Joint:
+def _arthrosis(rng: np.random.Generator, at: Landmarks) -> Extras:
     """Worn facet joints: dense bone below their surfaces, cysts in it, bone grown around them.
 
     The joints of the neck lie at 45 degrees or somewhat less to the axial plane, the front edge higher.
     """
-    found = _Joint([], [], [])
+    grown: list[Blob] = []
+    cysts: list[Channel] = []
+    sheets: list[OldLine] = []
     px, py, pz = at.pillar
     for side, end in product((-1.0, 1.0), (-1.0, 1.0)):
         if rng.random() < 0.4:
@@ -136,20 +129,18 @@ def _arthrosis(rng: np.random.Generator, at: Landmarks) -> _Joint:
         normal /= np.linalg.norm(normal)
         rim, radius = float(rng.uniform(150, 800)), float(rng.uniform(4, 8))
         for depth in np.arange(int(rng.integers(1, 4))) * 1.1:
-            found.lines.append(
-                OldLine(vector(middle - end * depth * normal), vector(normal), radius, 0.0, rim)
-            )
+            sheets.append(OldLine(vector(middle - end * depth * normal), vector(normal), radius, 0.0, rim))
         if rng.random() < 0.4:
             start = middle + rng.normal(0, 2.0, 3)
             ends = (vector(start), vector(start + rng.normal(0, 1.2, 3)))
             r = float(rng.uniform(0.5, 1.4))
-            found.channels.append(Channel(ends, (r, r * 0.8), float(rng.uniform(100, 500))))
+            cysts.append(Channel(ends, (r, r * 0.8), float(rng.uniform(100, 500))))
         if rng.random() < 0.5:
-            grown = middle + np.array(
+            center = middle + np.array(
                 [side * float(rng.uniform(1, 5)), float(rng.normal(0, 3)), float(rng.normal(0, 1))]
             )
-            found.additions.append(Blob(vector(grown), vector(rng.uniform(1.2, 3.2, 3))))
-    return found
+            grown.append(Blob(vector(center), vector(rng.uniform(1.2, 3.2, 3))))
+    return Extras((ConfounderKind.ARTHROSIS,), tuple(grown), (), tuple(cysts), tuple(sheets))
 
 
 def _channels(rng: np.random.Generator, at: Landmarks, ring: bool) -> list[Channel]:
