@@ -51,6 +51,24 @@ def test_a_box_whose_name_is_sure_and_whose_area_is_large_ranks_first(spine, gri
     assert c1[-1] < c1[0]
 
 
+def test_a_box_unlike_those_above_and_below_it_ranks_behind_one_like_them(grid):
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:13, 5:20, 5:20] = 3
+    labels[13, 5:20, 5:7] = 3  # 15 x 2 of the 15 x 15 pixels: an overlap of 2 / 15
+    found = slice_boxes(SpineMask.from_labels(grid, labels, {Vertebra.C3: 0.0}), scored=True)
+    _, row_mm, column_mm = grid.spacing_mm
+    area = np.array([15 * 15, 15 * 15, 15 * 15, 15 * 2]) * row_mm * column_mm
+    steadiness = np.array([1 / 2, 1, (1 + 2 / 15) / 2, 2 / 15 / 2])
+    assert found.scores == pytest.approx(0.5 * (area / (area + 100) + steadiness) / 2)
+
+
+def test_an_image_at_the_end_of_the_scan_has_one_neighbour(grid):
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[:3, 5:20, 5:20] = 3
+    found = slice_boxes(SpineMask.from_labels(grid, labels, {Vertebra.C3: 0.0}), scored=True)
+    assert found.scores[0] == found.scores[1] > found.scores[2]
+
+
 def test_perfect_boxes_have_an_average_precision_of_one(spine):
     found = average_precision([(slice_boxes(spine(), scored=True), slice_boxes(spine(), scored=False))])
     assert found.at_50 == pytest.approx(1.0)

@@ -9,7 +9,7 @@ import torch
 from cspine.anatomy import OCCIPUT, RISE_CHANNEL, THORACIC
 from cspine.cuda_runtime import preload
 from cspine.models.folding import at_voxels, bone_logit, folded, unfolded
-from cspine.models.inference import most_likely, spine_output
+from cspine.models.inference import most_likely, spine_output, symmetric_output
 from cspine.models.segmenter import name_vertebrae
 
 preload()
@@ -64,6 +64,27 @@ def test_images_of_any_size_come_back_at_their_own_size(network: RefinedUNet):
     image = torch.rand((37, 21, 45))
     assert spine_output(network.eval(), image).shape == (RISE_CHANNEL + 9, 19, 11, 23)
     assert most_likely(network, image).shape == (37, 21, 45)
+
+
+def test_the_mirror_image_gets_the_mirrored_answer_voxel_by_voxel(network: RefinedUNet):
+    # Its last layer starts as none at all: only with weights do the voxels of a cell differ.
+    torch.nn.init.normal_(network.refine[1].weight, std=0.1)
+    image = torch.rand((32, 32, 64))
+    found = symmetric_output(network.eval(), image)
+    other = symmetric_output(network, image.flip(-1))
+    assert torch.allclose(other[: RISE_CHANNEL + 1].flip(-1), found[: RISE_CHANNEL + 1], atol=1e-5)
+    bone, mirrored = (unfolded(cells[None, RISE_CHANNEL + 1 :], 2)[0, 0] for cells in (found, other))
+    assert torch.allclose(mirrored.flip(-1), bone, atol=1e-5)
+    plain = spine_output(network, image)
+    assert not torch.allclose(plain[RISE_CHANNEL + 1], plain[RISE_CHANNEL + 2], atol=1e-3)
+    back = unfolded(spine_output(network, image.flip(-1))[None, RISE_CHANNEL + 1 :], 2)[0, 0].flip(-1)
+    once = unfolded(plain[None, RISE_CHANNEL + 1 :], 2)[0, 0]
+    assert torch.allclose(bone, (once + back) / 2, atol=1e-5)
+
+
+def test_an_image_that_ends_within_a_cell_cannot_be_mirrored(network: RefinedUNet):
+    with pytest.raises(ValueError, match="45 columns"):
+        symmetric_output(network, torch.rand((16, 16, 45)))
 
 
 def test_a_vertebra_is_named_by_cells_and_drawn_by_voxels(spine_output):

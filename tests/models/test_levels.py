@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -117,26 +116,28 @@ def test_bone_of_the_skull_above_c1_does_not_push_all_names_down_by_one():
     assert states[1:] == (1, 2, 3, 4, 5, 6, 7, THORACIC)
 
 
-def test_a_sliver_between_two_vertebrae_is_of_one_of_them_and_none_of_its_own():
-    # As on a real neck, where the network saw C3 to C7 one too low: with the sliver as C3 they would stay so.
-    def piece(said: dict[int, float], height_mm: float, volume_ml: float) -> Piece:
-        return Piece(np.array([said.get(level, -6.0) for level in range(1, 9)]), height_mm, volume_ml)
+def with_sliver(output: np.ndarray, under: int) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """Bone named C3 right under a block, which points at itself; and where it is."""
+    bottom = np.argwhere(output[:10].argmax(0) == under)[:, 0].min()
+    where = (slice(bottom - 1, bottom), slice(6, 16), slice(4, 16))
+    output[(slice(0, 10), *where)] = 0
+    output[(3, *where)], output[(10, *where)] = 1, 0
+    return output, where
 
-    neck = [
-        piece({1: -0.1}, 126.0, 14.2),
-        piece({2: -0.1}, 107.0, 19.0),
-        piece({2: -3.4, 3: -0.1}, 96.0, 1.6),
-        piece({3: -1.5, 4: -0.1}, 83.0, 12.4),
-        piece({4: -2.4, 5: -0.1}, 64.0, 12.9),
-        piece({5: -0.1, 6: -1.9}, 47.0, 10.8),
-        piece({6: -0.1, 7: -1.4}, 30.0, 18.2),
-        piece({7: -0.9, 8: -0.1}, 9.0, 18.7),
-    ]
-    assert decode_sequence(neck).states == (1, 2, 3, 3, 4, 5, 6, 7)
-    dens = replace(neck[2], evidence=neck[1].evidence)
-    assert decode_sequence([*neck[:2], dens, *neck[3:]]).states == (1, 2, 2, 3, 4, 5, 6, 7)
-    lowered = [neck[0], neck[1], replace(neck[2], volume_ml=8.0), *neck[3:]]
-    assert decode_sequence(lowered).states == (1, 2, 3, 4, 5, 6, 7, THORACIC)
+
+def test_a_sliver_between_two_vertebrae_is_of_the_one_it_touches_and_none_of_its_own(spine_output):
+    # As on a real neck, where the network saw C3 to C7 one too low: with the sliver as C3 they would stay so.
+    low = spine_output([OCCIPUT, 1, 2, 4, 5, 6, 7, THORACIC], sure=0.6, rival={3: 3, 4: 4, 5: 5, 6: 6, 7: 7})
+    found, where = with_sliver(low, 2)
+    _, labels, _ = name_vertebrae(found, MM)
+    assert (labels[where] == 2).all()
+    assert names(found) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_small_piece_where_a_vertebra_has_room_is_one(spine_output):
+    missed, where = with_sliver(spine_output([OCCIPUT, 1, 2, -1, 4, 5, 6, 7, THORACIC]), 2)
+    _, labels, _ = name_vertebrae(missed, MM)
+    assert (labels[where] == 3).all()
 
 
 def test_a_vertebra_that_the_network_missed_leaves_its_name_free(spine_output):

@@ -7,7 +7,9 @@ network cannot tell which vertebra it is and its classes change in the middle of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -27,6 +29,14 @@ FRAGMENT_SHARE: Final = 0.3
 """A part smaller than this share of the largest one that points at the same height is a fragment."""
 FRAGMENT_REACH_MM: Final = 7.0
 """A fragment that touches no vertebra belongs to the nearest part of its own up to this far away."""
+DEFAULT_PITCH_MM: Final = 17.0
+"""From one cervical vertebra to the next; 12 to 22 mm are normal."""
+MISSED_FROM: Final = 1.65
+"""Pitches between two vertebrae from which there is room for one between them."""
+SAME_UNTIL: Final = 0.35
+"""Pitches up to which two bands may be of one vertebra."""
+SLIVER_SHARE: Final = 0.3
+"""Of the neck's usual vertebra: a smaller one, where there is no room for it, is a fragment."""
 FLOOR: Final = 1e-3
 """Smallest posterior: one voxel cannot outweigh the others."""
 BAND_MM: Final = 1.0
@@ -85,7 +95,7 @@ def find_pieces(output: NDArray[np.float32], pixdim_mm: tuple[float, float, floa
     )
     bands = np.zeros(labels.shape, np.int32)
     bands[bone] = _bands(heights[bone])
-    ids, count = _joined(bands, pixdim_mm, voxel_ml)
+    ids, count = _joined(bands, heights, pixdim_mm, voxel_ml)
     where = ids > 0
     described = _described(ids[where], count, output[:RISE_CHANNEL, where], heights[where], voxel_ml)
     skull = np.flatnonzero((labels == OCCIPUT).any((1, 2)))
@@ -118,10 +128,16 @@ def _bands(heights_mm: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def _joined(
-    bands: NDArray[np.int32], pixdim_mm: tuple[float, float, float], voxel_ml: float
+    bands: NDArray[np.int32],
+    heights_mm: NDArray[np.float32],
+    pixdim_mm: tuple[float, float, float],
+    voxel_ml: float,
 ) -> tuple[NDArray[np.int32], int]:
     """Pieces of the bands, numbered from head to feet, with each fragment at its vertebra; how many."""
-    mains, fragments = _connected(bands, voxel_ml)
+    parts, fragments = _connected(bands, voxel_ml)
+    slivers = _slivers(parts, heights_mm, voxel_ml)
+    mains = [part for part in parts if part.band not in slivers]
+    fragments += [part for part in parts if part.band in slivers]
     kept = {band: number for number, band in enumerate(sorted({part.band for part in mains}), start=1)}
     ids = np.zeros(bands.shape, np.int32)
     for part in mains:
@@ -164,6 +180,38 @@ def _connected(bands: NDArray[np.int32], voxel_ml: float) -> tuple[list[_Part], 
             part = _Part(band, (z, y, x), groups == number)
             (mains if voxels[number] * voxel_ml >= enough else fragments).append(part)
     return mains, fragments
+
+
+def _slivers(parts: Sequence[_Part], heights_mm: NDArray[np.float32], voxel_ml: float) -> set[int]:
+    """The bands that are small and lie between two others with no room for a vertebra between those."""
+    if not parts:
+        return set()
+    bands = sorted({part.band for part in parts})
+    own = [
+        np.concatenate([heights_mm[part.window][part.mask] for part in parts if part.band == band])
+        for band in bands
+    ]
+    heights = [float(np.median(values)) for values in own]
+    volumes_ml = [len(values) * voxel_ml for values in own]
+    room_mm = MISSED_FROM * pitch_mm(heights)
+    small_ml = SLIVER_SHARE * float(np.median(volumes_ml))
+    found: set[int] = set()
+    above = heights[0]
+    for band, height, below, volume_ml in zip(
+        bands[1:-1], heights[1:-1], heights[2:], volumes_ml[1:-1], strict=True
+    ):
+        if volume_ml < small_ml and above - below < room_mm:
+            found.add(band)
+        else:
+            above = height
+    return found
+
+
+def pitch_mm(heights_mm: Sequence[float]) -> float:
+    """From one vertebra of this neck to the next, given the heights of its pieces from head to feet."""
+    gaps = [above - below for above, below in pairwise(heights_mm)]
+    real = [gap for gap in gaps if gap > SAME_UNTIL * DEFAULT_PITCH_MM]
+    return float(np.clip(np.median(real), 11.0, 24.0)) if real else DEFAULT_PITCH_MM
 
 
 def _adopt(

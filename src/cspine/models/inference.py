@@ -53,6 +53,29 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), rise, torch.sigmoid(bone)])
 
 
+def symmetric_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Mean of what `spine_output` gives of an image and, mirrored back, of its mirror image, left to right.
+
+    A neck is as likely as its mirror image, and noise falls differently on the two.
+
+    Args:
+        network: of the segmentation, as of `spine_output`.
+        image: (slices, rows, columns) in [0, 1]; its columns fill whole cells.
+
+    Raises:
+        ValueError: they do not.
+        ModelError: as of `spine_output`.
+    """
+    fold = fold_of(network)
+    if image.shape[-1] % fold:
+        raise ValueError(f"{image.shape[-1]} columns do not fill cells of {fold} voxels")
+    other = spine_output(network, image.flip(-1)).flip(-1)
+    if fold > 1:  # within a cell, too, the voxels change sides
+        bone = other[RISE_CHANNEL + 1 :]
+        bone.copy_(bone.reshape(-1, fold, *bone.shape[1:]).flip(1).reshape(bone.shape))
+    return (spine_output(network, image) + other) / 2
+
+
 def most_likely(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
     """Which class is the most likely, of any network of the spine: int64 (slices, rows, columns)."""
     from cspine.models.folding import at_voxels

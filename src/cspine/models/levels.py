@@ -8,7 +8,7 @@ is behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -16,19 +16,11 @@ from typing import Final
 import numpy as np
 
 from cspine.anatomy import BACKGROUND, CERVICAL, THORACIC, Vertebra
-from cspine.models.components import STATES, Piece, Pieces
+from cspine.models.components import MISSED_FROM, SAME_UNTIL, STATES, Piece, Pieces, pitch_mm
 from cspine.volume import FloatArray
 
-DEFAULT_PITCH_MM: Final = 17.0
-"""From one cervical vertebra to the next; 12 to 22 mm are normal."""
-MISSED_FROM: Final = 1.65
-"""Pitches between two pieces from which a vertebra between them must have been missed."""
-SAME_UNTIL: Final = 0.35
-"""Pitches up to which two pieces may be one vertebra."""
 NEXT_FROM: Final = 0.45
 """Pitches from which two pieces may be two vertebrae."""
-SLIVER_SHARE: Final = 0.3
-"""Of the neck's usual piece: a smaller one, where there is no room for a vertebra, is none of its own."""
 STRAY_FROM: Final = 0.8
 """Pitches from which two pieces of one name are not one vertebra."""
 STRAY_SHARE: Final = 0.5
@@ -75,46 +67,11 @@ def decode_sequence(pieces: Sequence[Piece], skull_mm: float | None = None) -> D
     """Name a sequence of pieces, ordered from head to feet."""
     if not pieces:
         return Decoded((), ())
-    kept = _with_room(pieces)
-    found = _in_order([pieces[index] for index in kept], skull_mm)
-    names = dict(zip(kept, zip(found.states, found.margins, strict=True), strict=True))
-    all_names = [
-        names[index] if index in names else _neighbours_name(piece, index, names)
-        for index, piece in enumerate(pieces)
-    ]
-    states, margins = zip(*all_names, strict=True)
-    return Decoded(_without_strays(pieces, states, _pitch_mm(pieces)), margins)
-
-
-def _with_room(pieces: Sequence[Piece]) -> list[int]:
-    """Indices of the pieces without slivers: small ones between two others with no room for a vertebra."""
-    room_mm = MISSED_FROM * _pitch_mm(pieces)
-    small_ml = SLIVER_SHARE * _usual_ml(pieces)
-    kept = [0]
-    for index in range(1, len(pieces)):
-        last = index + 1 == len(pieces)
-        if (
-            last
-            or pieces[index].volume_ml >= small_ml
-            or pieces[kept[-1]].height_mm - pieces[index + 1].height_mm >= room_mm
-        ):
-            kept.append(index)
-    return kept
-
-
-def _neighbours_name(sliver: Piece, index: int, names: Mapping[int, tuple[int, float]]) -> tuple[int, float]:
-    """State and margin of that neighbour of a sliver whose name the network rather gives to it."""
-    above, below = max(k for k in names if k < index), min(k for k in names if k > index)
-    return max(names[above], names[below], key=lambda name: float(sliver.evidence[STATES.index(name[0])]))
-
-
-def _in_order(pieces: Sequence[Piece], skull_mm: float | None) -> Decoded:
-    """Name pieces of which each is a vertebra or a part of one that was seen in several."""
-    pitch = _pitch_mm(pieces)
+    pitch = pitch_mm([piece.height_mm for piece in pieces])
     nodes, gaps = _with_missed(pieces, pitch)
     nothing = np.zeros(len(STATES))
     evidence = np.stack([_weight(piece) * piece.evidence if piece else nothing for piece in nodes])
-    usual_ml = _usual_ml(pieces)
+    usual_ml = float(np.median([piece.volume_ml for piece in pieces]))
     whole = [min(1.0, piece.volume_ml / usual_ml) ** 2 if piece else 0.0 for piece in nodes]
     steps = [
         _step_scores(None if gap is None else gap / pitch, min(pair))
@@ -130,7 +87,7 @@ def _in_order(pieces: Sequence[Piece], skull_mm: float | None) -> Decoded:
         if piece is not None:
             states.append(STATES[state])
             margins.append(float(total - np.delete(scores, state).max()) / vertebrae)
-    return Decoded(tuple(states), tuple(margins))
+    return Decoded(_without_strays(pieces, states, pitch), tuple(margins))
 
 
 def _without_strays(pieces: Sequence[Piece], states: Sequence[int], pitch: float) -> tuple[int, ...]:
@@ -153,18 +110,8 @@ def _weight(piece: Piece) -> float:
     return min(1.0, piece.volume_ml / WHOLE_ML)
 
 
-def _usual_ml(pieces: Sequence[Piece]) -> float:
-    return float(np.median([piece.volume_ml for piece in pieces]))
-
-
 def _gaps_mm(pieces: Sequence[Piece]) -> list[float]:
     return [a.height_mm - b.height_mm for a, b in pairwise(pieces)]
-
-
-def _pitch_mm(pieces: Sequence[Piece]) -> float:
-    """From one vertebra of this neck to the next."""
-    real = [gap for gap in _gaps_mm(pieces) if gap > SAME_UNTIL * DEFAULT_PITCH_MM]
-    return float(np.clip(np.median(real), 11.0, 24.0)) if real else DEFAULT_PITCH_MM
 
 
 def _with_missed(pieces: Sequence[Piece], pitch: float) -> tuple[list[Piece | None], list[float | None]]:

@@ -15,7 +15,7 @@ from cspine.errors import ModelError
 from cspine.findings import ModelVersion
 from cspine.models.bundle import METADATA, Bundle
 from cspine.models.components import find_pieces
-from cspine.models.inference import STRIDE, channels_last, fold_of, spine_output
+from cspine.models.inference import STRIDE, channels_last, fold_of, symmetric_output
 from cspine.models.levels import decode
 from cspine.models.localizer import find_cervical_spine
 from cspine.models.upsample import labels_onto
@@ -69,7 +69,7 @@ class SpineSegmenter:
             log.info("no cervical spine in view")
             return SpineMask.from_labels(onto, np.zeros(onto.shape, np.uint8))
         patch = cut_patch(grids.segmentation, center, self._patch)
-        output = spine_output(self._segment, patch.image).cpu().numpy()
+        output = symmetric_output(self._segment, patch.image).cpu().numpy()
         start, stop = _overlap(patch.grid, grids.segmentation.grid)
         fold = fold_of(self._segment)
         # The volume may end in the middle of a cell.
