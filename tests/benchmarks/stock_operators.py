@@ -11,6 +11,7 @@ import numpy as np
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.cuda_runtime import preload
 from cspine.models.bundle import INFERENCE, WEIGHTS, Bundle, build_network, load_bundle, read_json
+from cspine.models.classifier import second_look
 from cspine.models.folding import at_voxels
 from cspine.models.inference import fold_of
 from cspine.preprocess.geometry import crop_grid, level_box
@@ -206,7 +207,7 @@ class Classify(Operator):
             present[0, place] = True
             study[0, place] = self._crop(image, mask, level, ras)
         with torch.inference_mode():
-            both = torch.cat([study, study.flip(-1)])
+            both = torch.cat([study, second_look(study, spec)])
             out = self.networks.by_name[CLASSIFICATION](both, torch.cat([present, present]))
         chances = out["levels"].float().sigmoid().mean(0)
         overall = float(out["overall"].float().sigmoid().mean())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cspine.anatomy import CERVICAL
-from cspine.crops import VertebraCrop
+from cspine.crops import CropSpec, VertebraCrop
 from cspine.errors import ModelError
 from cspine.findings import FractureScores, LevelScore, OperatingPoint, PointMm
 from cspine.models.bundle import METADATA, Bundle
@@ -44,6 +44,14 @@ class StudyScores:
     heat: FloatArray
 
 
+def second_look(study: torch.Tensor, spec: CropSpec) -> torch.Tensor:
+    """What the second pass sees of studies (S, 7, 2, planes, rows, columns): mirrored, bone not so dense."""
+    low, high = spec.window_hu
+    other = study.flip(COLUMN_AXIS)
+    other[:, :, 0].clamp_(max=(DENSE_HU - low) / (high - low))
+    return other
+
+
 class FractureClassifier:
     """The classifier of one bundle on one device.
 
@@ -67,8 +75,6 @@ class FractureClassifier:
         self._section: dict[str, Any] = dict(bundle.metadata["cspine"])
         self._level, self._overall = self._calibration("level"), self._calibration("overall")
         self.operating_point()
-        low, high = self.crop_spec.window_hu
-        self._dense = (DENSE_HU - low) / (high - low)
         self._network = channels_last(bundle.network(device))
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
@@ -112,9 +118,9 @@ class FractureClassifier:
 
         study, present = self._study(crops)
         with torch.inference_mode(), autocast(self._device):
-            other = study.flip(COLUMN_AXIS)
-            other[:, :, 0].clamp_(max=self._dense)
-            out = self._network(torch.cat([study, other]), torch.cat([present, present]))
+            out = self._network(
+                torch.cat([study, second_look(study, self.crop_spec)]), torch.cat([present, present])
+            )
         straight, mirrored = out["heat"]
         out["heat"] = torch.stack([straight, mirrored.flip(COLUMN_AXIS)])
         found = {name: value.double().cpu().numpy() for name, value in out.items()}
