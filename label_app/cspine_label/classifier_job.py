@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 REHEARSAL_SEED: Final = FIRST_SEED + 4_000_000
 """First seed of the phantoms among the training samples: apart from those of other trainings."""
-LEARNING_RATES: Final = {"encoder": 3e-4, "sequence": 2e-4, "study": 1e-4}
+LEARNING_RATES: Final = {"encoder": 3e-4, "sequence": 2e-4}
 """A fifth of those from random weights: the network knows most of it already."""
 HEAD_STEPS: Final = 200
 TRAIN_CONFIG: Final = Path("configs/train.json")
@@ -96,11 +96,7 @@ def phantom_recipe(bundle: Path, spec: CropSpec, first_seed: int, count: int) ->
 def recipe_of(job: Job, reference: Bundle, studies: int) -> Recipe:
     """A short training that starts from the weights in use; batches are no larger than the studies allow."""
     steps, minutes = job.plan.steps, job.plan.minutes
-    limits = {
-        "encoder": (steps, minutes),
-        "sequence": (min(HEAD_STEPS, steps), minutes),
-        "study": (min(HEAD_STEPS, steps), minutes),
-    }
+    limits = {"encoder": (steps, minutes), "sequence": (min(HEAD_STEPS, steps), minutes)}
     plans: dict[str, Any] = {
         name: Plan(
             steps=count, minutes=limit, learning_rate=LEARNING_RATES[name], seed=job.plan.seed, log_steps=5

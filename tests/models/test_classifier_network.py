@@ -32,3 +32,13 @@ def test_a_network_with_a_knee_hardly_sees_how_dense_dense_bone_is():
     with torch.no_grad():
         change = {net: (net.encode(bright).heat - net.encode(dim).heat).abs().mean() for net in (knee, plain)}
     assert change[knee] < 0.5 * change[plain]
+
+
+def test_an_untrained_study_head_leaves_the_levels_answers_as_they_are():
+    torch.manual_seed(2)
+    net = FractureNet(steps=4, window_planes=5).eval()
+    crops, present = torch.rand(1, 7, 2, 11, 32, 32), torch.tensor([[True] * 6 + [False]])
+    with torch.no_grad():
+        alone, together = net.encode(crops[present]), net(crops, present)
+    assert torch.allclose(together["levels"][present], alone.level, atol=1e-5)
+    assert torch.allclose(together["overall"], alone.level.logsumexp(0), atol=1e-5)

@@ -6,7 +6,9 @@
    fractures.
 3. Where the recipe plans it: encoder and sequence head together, on whole vertebrae.
 4. The sequence head, on whole vertebrae that the encoder has read.
-5. The study head, on the vertebrae of each neck together, with and without the fractured ones.
+5. Where the recipe plans it: the study head, on the vertebrae of each neck together, with and without the
+   fractured ones. It learns how levels go together, so it needs necks as they come: on necks chosen for their
+   fractures it made the levels' answers worse.
 6. Calibration and operating points, on further necks drawn at their natural rate of fractures.
 
 The encoder sees parts rather than vertebrae because most of a vertebra is far from its fracture: a batch of
@@ -65,7 +67,8 @@ class Recipe:
     """Everything that defines a run beside the bundle.
 
     Attributes:
-        encoder, sequence, study: plans of the stages.
+        encoder, sequence: plans of the stages.
+        study: plan of the study head's stage; None leaves the head as it begins, changing nothing.
         mistakes: plan of the encoder's stage on its own mistakes; None leaves it out.
         vertebrae: plan of the stage that trains encoder and sequence head together; None leaves it out.
         rich: what makes the necks of training differ from the default profile.
@@ -84,7 +87,7 @@ class Recipe:
 
     encoder: Plan = field(default_factory=Plan)
     sequence: Plan = field(default_factory=Plan)
-    study: Plan = field(default_factory=Plan)
+    study: Plan | None = None
     mistakes: Plan | None = None
     vertebrae: Plan | None = None
     rich: Mapping[str, Any] = field(default_factory=dict)
@@ -221,6 +224,7 @@ def train_network(spec: CropSpec, recipe: Recipe, run: Run, studies: CropStudies
     sequences = SequenceBatches(encoded, recipe.batch, recipe.sequence.seed)
     stage("sequence", network.sequence, recipe.sequence, sequences, partial(sequence_loss, weights))
 
-    together = StudyBatches(embed(network, encoded), recipe.batch, recipe.study.seed)
-    stage("study", network.study, recipe.study, together, partial(study_loss, weights))
+    if (last := recipe.study) is not None:
+        together = StudyBatches(embed(network, encoded), recipe.batch, last.seed)
+        stage("study", network.study, last, together, partial(study_loss, weights))
     return network.eval(), steps
