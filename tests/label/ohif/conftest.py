@@ -33,6 +33,7 @@ PYTHON = ROOT / ".venv-label" / "bin" / "python"
 PROGRAMS = Path(__file__).parent / "programs"
 START_S = 240.0
 PAGE_MS = 240_000
+DOT_TRIES, DOT_WAIT_MS = 60, 500
 C4 = Vertebra.C4
 BROWSER_FLAGS = (
     "--no-sandbox",
@@ -217,14 +218,23 @@ class Annotator:
             self.page.keyboard.press("[")
         self.seen.radii += (self.page.locator("#cspine-radius").inner_text(),)
         self.page.keyboard.press("b")
-        x, y = self.middle_of_axial()
-        self.drag((x, y), (x + 1, y))
+        self.draw_a_dot()
         self.page.click("#cspine-submit")
         self.seen.stray = self.status("stray stroke")
         self.picture("ohif-refused.png", clip={"x": 1218, "y": 0, "width": 282, "height": 600})
         for _ in range(4):
             self.page.keyboard.press("]")
         self.seen.radii += (self.page.locator("#cspine-radius").inner_text(),)
+
+    def draw_a_dot(self) -> None:
+        """In the middle of the axial view; again as long as the viewer, still loading, does not take it."""
+        x, y = self.middle_of_axial()
+        for _ in range(DOT_TRIES):
+            self.drag((x, y), (x + 1, y))
+            if self.drawn().labels.any():
+                return
+            self.page.wait_for_timeout(DOT_WAIT_MS)
+        pytest.fail("the viewer takes no stroke")
 
     def run(self) -> None:
         self.page.click("#cspine-run")
