@@ -216,6 +216,6 @@ HOW: Final = (
     "and lies on its own vertebra.",
     "Boxes: the tight box of each vertebra in each axial image, of at least 20 mm2, from masks; COCO's "
     "average precision, IoU .50 and .50 to .95, classes C1 to C7. Found boxes rank by the margin of the "
-    "level's name and their area.",
+    "level's name, their area and their overlap with the level's boxes in the images above and below.",
     "FROC: each scored level marks its own box; a mark hits a fracture of its level whose centre lies in it.",
 )
