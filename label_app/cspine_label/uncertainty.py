@@ -24,7 +24,8 @@ from cspine.anatomy import RISE_CHANNEL, THORACIC
 from cspine.models.bundle import load_bundle
 from cspine.models.inference import channels_last, spine_output
 from cspine.models.localizer import find_cervical_spine
-from cspine.models.segmenter import cut_patch, name_vertebrae
+from cspine.models.naming import name_vertebrae
+from cspine.models.segmenter import cut_patch
 from cspine.settings import LOCALIZATION, SEGMENTATION
 from cspine.volume import Volume
 

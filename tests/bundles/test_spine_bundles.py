@@ -50,7 +50,7 @@ def test_the_channels_are_the_networks_classes_by_name(bundle: Bundle):
     assert tuple(channels.values())[:RISE_CHANNEL] == NETWORK_CHANNELS
     more = tuple(channels.values())[RISE_CHANNEL:]
     assert [name.split(" ")[0] for name in more] == (
-        ["rise", *["bone"] * 8] if bundle.name == SEGMENTATION else []
+        ["rise", *["bone"] * 8, *["rise"] * 8] if bundle.name == SEGMENTATION else []
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from cspine.anatomy import OCCIPUT, THORACIC, Vertebra
 from cspine.models.components import Piece, find_pieces
 from cspine.models.levels import decode, decode_sequence
-from cspine.models.segmenter import name_vertebrae
+from cspine.models.naming import name_vertebrae
 
 MM = (2.0, 2.0, 2.0)
 NECK = [OCCIPUT, 1, 2, 3, 4, 5, 6, 7, THORACIC]

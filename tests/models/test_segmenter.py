@@ -53,14 +53,18 @@ class FakeBundle:
 
 
 class FoldingReader(Reader):
-    """Reads cells by the largest of their voxels, and each voxel as bone where it is brighter than air."""
+    """Reads cells by the largest of their voxels, and each voxel as bone where it is brighter than air.
+
+    Voxels point where their cell does.
+    """
 
     fold = 2
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         voxels = folded(image, 2)
         bone = 20 * ((10 * voxels > 0.5) & (10 * voxels < THORACIC + 0.5)).float() - 10
-        return torch.cat([super().forward(voxels.amax(1, keepdim=True)) * RISE_IN_CELLS, bone], 1)
+        cells = super().forward(voxels.amax(1, keepdim=True)) * RISE_IN_CELLS
+        return torch.cat([cells, bone, cells[:, 10:].expand_as(bone)], 1)
 
 
 class FoldingBundle(FakeBundle):

@@ -30,12 +30,12 @@ def test_a_cell_is_bone_where_half_of_its_voxels_are():
     assert torch.equal(label_of_cells(label, 1), label)
 
 
-def folding(label: torch.Tensor, drawn: torch.Tensor):
-    """A network that is sure of the cells of `label` and draws its voxels as `drawn`."""
+def folding(label: torch.Tensor, drawn: torch.Tensor, rise_cm: float = 0.0):
+    """A network that is sure of the cells of `label`, draws its voxels as `drawn` and gives them a rise."""
     cells = perfect(label_of_cells(label, 2), 50.0)(None)
     rise = torch.zeros_like(cells[:, :1])
     voxels = folded(100.0 * drawn[:, None].float() - 50, 2)
-    return lambda _: torch.cat([cells, rise, voxels], 1)
+    return lambda _: torch.cat([cells, rise, voxels, torch.full_like(voxels, rise_cm)], 1)
 
 
 def test_a_network_that_folds_also_pays_for_bone_drawn_beside_its_voxels():
@@ -49,6 +49,17 @@ def test_a_network_that_folds_also_pays_for_bone_drawn_beside_its_voxels():
     assert float(right["loss"]) == pytest.approx(0, abs=1e-3)
     assert float(wrong["bone_dice"]) == pytest.approx(0.8, abs=0.02)
     assert float(wrong["loss"]) == pytest.approx(float(wrong["bone_loss"]), abs=1e-3)
+
+
+def test_a_network_that_folds_also_pays_for_voxels_that_point_beside_their_centre():
+    label = torch.zeros((1, 8, 8, 8), dtype=torch.long)
+    label[0, 2:6, 2:6, 2:6] = 4
+    batch = {"image": torch.zeros((1, 1, 8, 8, 8)), "label": label}
+    batch |= {"center_cm": torch.zeros((1, 10)), "height_cm": torch.zeros((1, 8))}
+    wrong = DiceCe()(folding(label, label == 4, rise_cm=-0.3), batch)
+    assert float(wrong["rise_error_cm"]) == pytest.approx(0)
+    assert float(wrong["voxel_rise_error_cm"]) == pytest.approx(0.3)
+    assert float(wrong["loss"]) == pytest.approx(0.3, abs=1e-3)
 
 
 def test_classes_that_are_not_in_view_do_not_count_as_lost_dice():

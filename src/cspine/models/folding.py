@@ -39,7 +39,7 @@ def at_voxels(logits: torch.Tensor, fold: int) -> torch.Tensor:
     classes = logits[:, :RISE_CHANNEL]
     if fold == 1:
         return classes
-    bone = unfolded(logits[:, RISE_CHANNEL + 1 :], fold).float()
+    bone = unfolded(logits[:, RISE_CHANNEL + 1 :].chunk(2, 1)[0], fold).float()
     named = classes.float().clone()
     for group in ([BACKGROUND, OCCIPUT], list(range(BACKGROUND + 1, THORACIC + 1))):
         named[:, group] = named[:, group].log_softmax(1)

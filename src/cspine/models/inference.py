@@ -33,8 +33,9 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
         image: (slices, rows, columns) in [0, 1].
 
     Returns:
-        float32 (11, slices, rows, columns); of a network that folds (19, slices / 2, rows / 2, columns / 2):
-        after the rise, the probability that each voxel of the cell is bone of a vertebra.
+        float32 (11, slices, rows, columns); of a network that folds (27, slices / 2, rows / 2, columns / 2):
+        after the rise, the probability that each voxel of the cell is bone of a vertebra, then each voxel's
+        own rise.
 
     Raises:
         ModelError: the network gives no rise, or its output is not finite.
@@ -43,37 +44,63 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 
     found = network_output(network, image).float()
     fold = fold_of(network)
-    wanted = RISE_CHANNEL + 1 + (fold**3 if fold > 1 else 0)
+    voxels = fold**3 if fold > 1 else 0
+    wanted = RISE_CHANNEL + 1 + 2 * voxels
     if len(found) != wanted:
         raise ModelError(
             f"The segmentation network gives {len(found)} channels instead of {wanted} "
             "(the classes and the rise): it is of another version; train it again with this one."
         )
-    rise, bone = found[RISE_CHANNEL : RISE_CHANNEL + 1], found[RISE_CHANNEL + 1 :]
-    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), rise, torch.sigmoid(bone)])
+    rise, bone, own_rise = torch.split(found[RISE_CHANNEL:], [1, voxels, voxels])
+    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), rise, torch.sigmoid(bone), own_rise])
 
 
-def symmetric_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Mean of what `spine_output` gives of an image and, mirrored back, of its mirror image, left to right.
+def twofold_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Mean of what `spine_output` gives of an image and of its mirror image, left to right.
 
-    A neck is as likely as its mirror image, and noise falls differently on the two.
+    A neck is as likely as its mirror image, and noise falls differently on the two. The mirror image of a
+    network that folds is moved by half a cell, so that what one cell holds is seen by others, too.
 
     Args:
         network: of the segmentation, as of `spine_output`.
-        image: (slices, rows, columns) in [0, 1]; its columns fill whole cells.
+        image: (slices, rows, columns) in [0, 1], which fill whole cells.
 
     Raises:
         ValueError: they do not.
         ModelError: as of `spine_output`.
     """
     fold = fold_of(network)
-    if image.shape[-1] % fold:
-        raise ValueError(f"{image.shape[-1]} columns do not fill cells of {fold} voxels")
-    other = spine_output(network, image.flip(-1)).flip(-1)
+    if any(side % fold for side in image.shape):
+        raise ValueError(f"{tuple(image.shape)} voxels do not fill cells of {fold} voxels")
+    other = _moved_output if fold > 1 else spine_output
+    return (spine_output(network, image) + mirrored(other(network, image.flip(-1)), fold)) / 2
+
+
+def _moved_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """What `spine_output` gives, seen with cells that lie half a cell further back on every axis.
+
+    The cells at one end of the image hold voxels of both ends; there hardly is any bone.
+    """
+    import torch
+
+    from cspine.models.folding import folded, unfolded
+
+    fold, axes = fold_of(network), (-3, -2, -1)
+    found = spine_output(network, image.roll((fold // 2,) * 3, axes))
+    cells, *voxels = torch.split(found, [RISE_CHANNEL + 1, fold**3, fold**3])
+    for axis in axes:  # a cell of the image lies between two of the moved ones
+        cells = (cells + cells.roll(-1, axis)) / 2
+    back = [unfolded(part[None], fold).roll((-(fold // 2),) * 3, axes) for part in voxels]
+    return torch.cat([cells, *(folded(part, fold)[0] for part in back)])
+
+
+def mirrored(output: torch.Tensor, fold: int) -> torch.Tensor:
+    """What `spine_output` gives of an image, turned into what it says of the mirror image, left to right."""
+    other = output.flip(-1)
     if fold > 1:  # within a cell, too, the voxels change sides
-        bone = other[RISE_CHANNEL + 1 :]
-        bone.copy_(bone.reshape(-1, fold, *bone.shape[1:]).flip(1).reshape(bone.shape))
-    return (spine_output(network, image) + other) / 2
+        voxels = other[RISE_CHANNEL + 1 :]
+        voxels.copy_(voxels.reshape(-1, fold, *voxels.shape[1:]).flip(1).reshape(voxels.shape))
+    return other
 
 
 def most_likely(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from cspine.anatomy import RISE_CHANNEL, THORACIC, Vertebra
 from cspine.crops import GridSpec, ModelGrids, ModelImage, PendingImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
 from cspine.models.bundle import METADATA, Bundle
-from cspine.models.components import find_pieces
-from cspine.models.inference import STRIDE, channels_last, fold_of, symmetric_output
-from cspine.models.levels import decode
+from cspine.models.inference import STRIDE, channels_last, fold_of, twofold_output
 from cspine.models.localizer import find_cervical_spine
-from cspine.models.upsample import labels_onto
+from cspine.models.naming import cervical, name_bone
+from cspine.models.upsample import BONE, labels_onto
 from cspine.volume import FloatArray, Grid, SpineMask
 
 if TYPE_CHECKING:
     import torch
-
-BONE: Final = 0.5
-"""Probability above which a voxel is bone."""
 
 log = logging.getLogger(__name__)
 
@@ -69,52 +63,17 @@ class SpineSegmenter:
             log.info("no cervical spine in view")
             return SpineMask.from_labels(onto, np.zeros(onto.shape, np.uint8))
         patch = cut_patch(grids.segmentation, center, self._patch)
-        output = symmetric_output(self._segment, patch.image).cpu().numpy()
+        output = twofold_output(self._segment, patch.image).cpu().numpy()
         start, stop = _overlap(patch.grid, grids.segmentation.grid)
         fold = fold_of(self._segment)
         # The volume may end in the middle of a cell.
         cells = tuple(slice(a // fold, -(-b // fold)) for a, b in zip(start, stop, strict=True))
         inside = tuple(slice(a % fold, a % fold + b - a) for a, b in zip(start, stop, strict=True))
         found = name_bone(output[(slice(None), *cells)], self.segmentation_spec.pixdim_mm)
-        foreground, names = found[0][inside], _repeated(cervical(grown(found[1])), fold)[inside]
+        foreground, names = found.foreground[inside], cervical(found.around)[inside]
         grid = patch.grid.cropped(start, foreground.shape)
         reach_edges(foreground, names, grid, grids.segmentation.grid, fold)
-        return SpineMask.from_labels(onto, labels_onto(foreground, names, grid, onto), found[2])
-
-
-Named = tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]
-
-
-def name_vertebrae(output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Named:
-    """As `name_bone`, with the cervical vertebrae alone among the labels."""
-    foreground, labels, margins = name_bone(output, pixdim_mm)
-    return foreground, cervical(labels), margins
-
-
-def cervical(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels with 0 for what is not C1..C7."""
-    return np.where(labels < THORACIC, labels, np.uint8(0))
-
-
-def name_bone(output: NDArray[np.float32], pixdim_mm: tuple[float, float, float]) -> Named:
-    """Decide which vertebra each piece of bone is.
-
-    Args:
-        output: (11 or more, slices, rows, columns) as of `spine_output`, slices towards the head.
-        pixdim_mm: spacing of the image along (slice, row, column).
-
-    Returns:
-        Probability of vertebral bone, of voxels; labels 0, 1..7 or `THORACIC` by the best order of levels,
-        of the network's cells; each level's margin.
-    """
-    named, drawn = output[: RISE_CHANNEL + 1], output[RISE_CHANNEL + 1 :]
-    fold = max(1, round(len(drawn) ** (1 / 3)))
-    z, y, x = pixdim_mm
-    pieces = find_pieces(named, (z * fold, y * fold, x * fold))
-    decoded = decode(pieces)
-    names = np.array([0, *decoded.states], np.uint8)
-    foreground = named[1 : THORACIC + 1].sum(0) if fold == 1 else _voxels(drawn, fold)
-    return foreground, names[pieces.ids], decoded.level_margins()
+        return SpineMask.from_labels(onto, labels_onto(foreground, names, grid, onto), found.margins)
 
 
 def cut_patch(
@@ -167,33 +126,6 @@ def _copy_plane(
     bare = (values[edge] <= BONE) & (values[inner] > BONE) & (names[inner] != 0)
     names[edge][bare] = names[inner][bare]
     values[edge][bare] = values[inner][bare]
-
-
-def grown(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Labels one voxel or cell beyond their surface, of the nearest bone, so that it is known whose it is."""
-    near = ndimage.maximum_filter((labels > 0).astype(np.uint8), 3)
-    found = np.zeros_like(labels)
-    for box in ndimage.find_objects(near):  # one, or none where there is no bone
-        nearest = ndimage.distance_transform_edt(
-            labels[box] == 0, return_distances=False, return_indices=True
-        )
-        found[box] = labels[box][tuple(nearest)] * near[box]
-    return found
-
-
-def _voxels(drawn: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
-    import torch
-
-    from cspine.models.folding import unfolded
-
-    return unfolded(torch.from_numpy(drawn)[None], fold)[0, 0].numpy()
-
-
-def _repeated(labels: NDArray[np.uint8], fold: int) -> NDArray[np.uint8]:
-    """Labels of the voxels of cells."""
-    for axis in range(3):
-        labels = labels.repeat(fold, axis)
-    return labels
 
 
 def _checked_patch(name: str, spec: GridSpec) -> tuple[int, int, int]:

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from cspine.volume import FloatArray, Grid, label_boxes
 
+BONE: Final = 0.45
+"""Probability above which a voxel is bone. What is thin loses most by interpolation between voxels and by the
+mean of two looks, so that at one half tips would be missing."""
 ALIGNED: Final = 0.1
 """Model voxels by which an axis may run askew over its whole length; the grids are made from each other."""
 BEYOND: Final = 0.76
@@ -24,7 +27,7 @@ last half voxel. Resampling may stop that far from the volume's edge."""
 def labels_onto(
     foreground: NDArray[np.float32], labels: NDArray[np.uint8], grid: Grid, onto: Grid
 ) -> NDArray[np.uint8]:
-    """Carry labels to another grid; a voxel gets the label whose probability there is above one half.
+    """Carry labels to another grid; a voxel gets the label whose probability there is above `BONE`.
 
     Args:
         foreground: float32 (slices, rows, columns) in [0, 1], probability of bone.
@@ -52,7 +55,7 @@ def labels_onto(
             values = torch.tensordot(values, weights, dims=([0], [1]))
             target.append(slice(first, first + weights.shape[0]))
         # Each contraction moved its axis to the end, so after three they are in order again.
-        ordered[tuple(target)][values.numpy() > 0.5] = label
+        ordered[tuple(target)][values.numpy() > BONE] = label
     return found
 
 

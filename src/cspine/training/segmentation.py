@@ -34,7 +34,8 @@ class DiceCe:
         weights: of each channel in the cross-entropy. A larger weight finds vertebrae sooner, for they fill
             one voxel in a hundred, but draws them too thick: at weight w their surface lies where 1 / (1 + w)
             of a voxel is bone.
-        rise_weight: of a centimetre's error of the rise (`cspine.anatomy.RISE_CHANNEL`).
+        rise_weight: of a centimetre's error of the rise (`cspine.anatomy.RISE_CHANNEL`), and once more of
+            that of the voxels of a network that folds.
         bone_weight: of the cross-entropy between bone and all else in the voxels of a network that folds
             (`cspine.models.folding`); one voxel in thirty is bone, and most others are far from it.
     """
@@ -54,8 +55,10 @@ class DiceCe:
             error = rise_error_cm(output[:, RISE_CHANNEL], cells)
             parts |= {"loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
         if fold > 1:
-            drawn = self._of_bone(unfolded(output[:, RISE_CHANNEL + 1 :], fold)[:, 0], batch["label"])
-            parts |= drawn | {"loss": parts["loss"] + drawn["bone_loss"]}
+            bone, rise = (unfolded(drawn, fold)[:, 0] for drawn in output[:, RISE_CHANNEL + 1 :].chunk(2, 1))
+            drawn, error = self._of_bone(bone, batch["label"]), rise_error_cm(rise, batch)
+            loss = parts["loss"] + drawn["bone_loss"] + self.rise_weight * error
+            parts |= drawn | {"loss": loss, "voxel_rise_error_cm": error}
         return parts
 
     def _of_bone(self, logits: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -113,13 +116,15 @@ def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
         batch: "label", "center_cm" and "height_cm".
     """
     label = batch["label"]
-    patient = torch.arange(label.shape[0], device=label.device)[:, None, None, None]
-    wanted = batch["center_cm"][patient, label] - batch["height_cm"][:, :, None, None]
+    # Bone is a small part of an image: only there anything is looked up.
+    at = torch.nonzero(label.flatten()).flatten()
+    level, slices = label.flatten()[at], at // (label.shape[2] * label.shape[3])
+    patient = slices // label.shape[1]
+    wanted = batch["center_cm"][patient, level] - batch["height_cm"].flatten()[slices]
     known = torch.isfinite(wanted)
-    if not bool(known.any()):
-        return rise.sum() * 0
-    error = rise[known] - wanted[known]
-    return torch.where(label[known] == THORACIC, error.clamp(min=0), error.abs()).mean()
+    error = torch.where(known, rise.flatten()[at] - wanted, 0.0)
+    cost = torch.where(level == THORACIC, error.clamp(min=0), error.abs())
+    return cost.sum() / known.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,129 @@
+"""From what the segmentation network gives to named bone: which vertebra each piece is, and where it ends.
+
+Which vertebrae there are is told in the network's cells. Where two of them meet, at facets a millimetre
+apart, cells are too coarse: there each voxel goes to the vertebra at whose centre it points itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cspine.anatomy import RISE_CHANNEL, THORACIC, Vertebra
+from cspine.models.components import Pieces, find_pieces
+from cspine.models.levels import decode
+
+Mm = tuple[float, float, float]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, eq=False)
+class NamedBone:
+    """Bone and its names.
+
+    Attributes:
+        foreground: float32, of voxels: probability of vertebral bone.
+        around: uint8, of voxels: 0, 1..7 or `THORACIC`, the name that bone there has; given one cell beyond
+            the bone's surface.
+        labels: uint8, of the network's cells: the same for the cells that are bone.
+        margins: of each level that was found (`cspine.models.levels.Decoded`).
+    """
+
+    foreground: NDArray[np.float32]
+    around: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    margins: dict[Vertebra, float]
+
+
+def name_bone(output: NDArray[np.float32], pixdim_mm: Mm) -> NamedBone:
+    """Decide which vertebra each piece of bone is.
+
+    Args:
+        output: (11 or more, slices, rows, columns) as of `spine_output`, slices towards the head.
+        pixdim_mm: spacing of the image along (slice, row, column).
+    """
+    named, drawn = output[: RISE_CHANNEL + 1], output[RISE_CHANNEL + 1 :]
+    fold = max(1, round((len(drawn) / 2) ** (1 / 3)))
+    z, y, x = pixdim_mm
+    pieces = find_pieces(named, (z * fold, y * fold, x * fold))
+    decoded = decode(pieces)
+    names = np.array([0, *decoded.states], np.uint8)
+    ids = grown(pieces.ids)
+    if fold == 1:
+        foreground = named[1 : THORACIC + 1].sum(0)
+    else:
+        foreground, rise_cm = (_voxels(part, fold) for part in np.split(drawn, 2))
+        ids = sharpened(ids, rise_cm, pieces, z)
+    return NamedBone(foreground, names[ids], names[pieces.ids], decoded.level_margins())
+
+
+def name_vertebrae(
+    output: NDArray[np.float32], pixdim_mm: Mm
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]:
+    """Of `name_bone`: probability of bone, labels of the cells with C1..C7 alone, and margins."""
+    found = name_bone(output, pixdim_mm)
+    return found.foreground, cervical(found.labels), found.margins
+
+
+def cervical(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Labels with 0 for what is not C1..C7."""
+    return np.where(labels < THORACIC, labels, np.uint8(0))
+
+
+def grown(ids: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Numbers one voxel or cell beyond the surface, of the nearest bone, so that it is known whose it is."""
+    near = ndimage.maximum_filter((ids > 0).astype(np.uint8), 3)
+    found = np.zeros_like(ids)
+    for box in ndimage.find_objects(near):  # one, or none where there is no bone
+        nearest = ndimage.distance_transform_edt(ids[box] == 0, return_distances=False, return_indices=True)
+        found[box] = ids[box][tuple(nearest)] * near[box]
+    return found
+
+
+def sharpened(
+    ids: NDArray[np.int32], rise_cm: NDArray[np.float32], pieces: Pieces, slice_mm: float
+) -> NDArray[np.int32]:
+    """Numbers of voxels from those of cells, with the borders between pieces where the voxels' pointers part.
+
+    Only a voxel whose cell or one of its 26 neighbours is of another piece can change sides.
+
+    Args:
+        ids: (slices, rows, columns) of cells: number of a piece, or 0.
+        rise_cm: of voxels: how much further towards the head they say that their vertebra's centre lies.
+        pieces: what the numbers mean; higher numbers are nearer to the feet.
+        slice_mm: distance of the voxels' slices.
+    """
+    fold = rise_cm.shape[0] // ids.shape[0]
+    last: NDArray[np.int32] = ndimage.maximum_filter(ids, 3)
+    first = ndimage.minimum_filter(np.where(ids > 0, ids, np.iinfo(ids.dtype).max), 3)
+    torn = repeated((ids > 0) & (first < last), fold)
+    found = repeated(ids, fold)
+    at = np.nonzero(torn)
+    cell = tuple(index // fold for index in at)
+    # A cell's middle lies between its voxels.
+    height_mm = (at[0] - (fold - 1) / 2) * slice_mm + 10 * rise_cm[at]
+    centers_mm = np.array([np.inf, *(piece.height_mm for piece in pieces.pieces)])
+    numbers = np.arange(len(centers_mm))
+    away = np.abs(centers_mm - height_mm[:, None])
+    away[(numbers < first[cell][:, None]) | (numbers > last[cell][:, None])] = np.inf
+    found[at] = away.argmin(1)
+    return found
+
+
+def repeated(cells: NDArray[Scalar], fold: int) -> NDArray[Scalar]:
+    """What cells have, for their voxels."""
+    for axis in range(3):
+        cells = cells.repeat(fold, axis)
+    return cells
+
+
+def _voxels(drawn: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
+    import torch
+
+    from cspine.models.folding import unfolded
+
+    return unfolded(torch.from_numpy(drawn)[None], fold)[0, 0].numpy()
