@@ -59,7 +59,9 @@ def shrink_classifier(configs: dict[str, Any]) -> None:
     configs["metadata"]["cspine"]["crop"] = CROP
     recipe = configs["train"]["recipe"]
     recipe |= {"patch_pairs": 1, "patch_pixels": 32, "pairs": 1}
-    recipe["sequence"]["steps"] = recipe["study"]["steps"] = 2
+    recipe["sequence"]["steps"] = 2
+    # The bundle's own recipe leaves this stage out, RSNA's has it.
+    recipe["study"] = recipe["sequence"]
     recipe |= {"batch": 4, "views": 1}
 
 
