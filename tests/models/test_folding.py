@@ -128,7 +128,7 @@ def test_an_answer_of_the_mirror_image_is_turned_back_voxel_by_voxel():
 
 
 def test_an_image_that_ends_within_a_cell_is_refused(network: RefinedUNet):
-    with pytest.raises(ValueError, match="45"):
+    with pytest.raises(ValueError, match=r"\(16, 16, 45\) voxels do not fill cells"):
         twofold_output(network, torch.rand((16, 16, 45)))
 
 

@@ -19,7 +19,7 @@ from cspine.models.folding import bone_logit, folded
 
 
 class RefinedUNet(nn.Module):
-    """A U-Net and a thin layer at full resolution.
+    """A U-Net and a few layers at full resolution that correct it.
 
     MONAI's U-Net halves the image before its first features, so its finest ones are two voxels apart, and
     it normalises what becomes the logits. That is enough to tell which vertebra is where, not where its
