@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--initial", help="file of weights to start from")
     train.add_argument("--seed", type=int, help="of everything random")
     train.add_argument("--tensorboard", action="store_true", default=None, help="write TensorBoard events")
+    train.add_argument(
+        "--compiled", action="store_true", default=None, help="compile the network first: faster steps later"
+    )
     train.add_argument("bundle", type=Path, help="folder of the bundle")
     evaluate = commands.add_parser(
         "evaluate", help="measure the whole method, or one bundle's network, on cases that no training saw"

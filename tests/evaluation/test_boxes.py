@@ -32,13 +32,23 @@ def test_every_image_has_one_tight_box_a_level(spine):
     assert set(found.scores) == {1.0}
 
 
-def test_a_piece_below_20_mm2_has_no_box(grid):
+def test_a_true_piece_below_20_mm2_has_no_box(grid):
     labels = np.zeros(grid.shape, np.uint8)
     labels[10:30, 5:20, 5:20] = 3
     labels[30, 5:8, 5:11] = 3  # 3 x 6 pixels of 1.1 x 0.9 mm are 17.8 mm2
     labels[31, 5:8, 5:12] = 3  # 20.8 mm2
     found = slice_boxes(SpineMask.from_labels(grid, labels), scored=False)
     assert sorted(found.places[:, 0]) == [*range(10, 30), 31]
+
+
+def test_a_found_piece_gets_a_box_from_5_mm2_on_and_ranks_behind_larger_ones(grid):
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:30, 5:20, 5:20] = 3
+    labels[30, 5:8, 5:8] = 3  # 8.9 mm2
+    labels[31, 5, 5:9] = 3  # 4.0 mm2
+    found = slice_boxes(SpineMask.from_labels(grid, labels), scored=True)
+    assert found.places[:, 0].tolist() == [*range(10, 31)]
+    assert found.scores.argmin() == 20
 
 
 def test_a_box_whose_name_is_sure_and_whose_area_is_large_ranks_first(spine, grid):

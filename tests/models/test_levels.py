@@ -7,7 +7,7 @@ import pytest
 
 from cspine.anatomy import OCCIPUT, THORACIC, Vertebra
 from cspine.models.components import Piece, find_pieces
-from cspine.models.levels import decode, decode_sequence
+from cspine.models.levels import ALIKE_SHARE, decode, decode_sequence
 from cspine.models.naming import name_vertebrae
 
 MM = (2.0, 2.0, 2.0)
@@ -144,6 +144,23 @@ def test_a_vertebra_that_the_network_missed_leaves_its_name_free(spine_output):
     assert names(spine_output([OCCIPUT, 1, 2, 3, 4, -1, 6, 7, THORACIC])) == [1, 2, 3, 4, 6, 7]
 
 
+def test_a_scan_cut_below_c2_is_named_by_c7_although_the_middle_slips_by_one():
+    def piece(height_mm: float, **posterior: float) -> Piece:
+        levels = [*(f"c{n}" for n in range(1, 8)), "t"]
+        p = np.array([posterior.get(level, 0.002) for level in levels])
+        return Piece(np.log(p / p.sum()), height_mm, 8.0)
+
+    pieces = [
+        piece(80, c3=0.05, c4=0.9, c5=0.05),
+        piece(68, c4=0.2, c5=0.75, c6=0.05),
+        piece(56, c5=0.15, c6=0.8, c7=0.05),
+        piece(44, c6=0.3, c7=0.7),
+        piece(32, c7=0.98, t=0.02),
+        piece(20, t=1.0),
+    ]
+    assert decode_sequence(pieces).states == (3, 4, 5, 6, 7, THORACIC)
+
+
 def test_a_scan_that_starts_below_c3_is_not_named_from_c1(spine_output):
     assert names(spine_output([4, 5, 6, 7, THORACIC])) == [4, 5, 6, 7]
 
@@ -196,7 +213,7 @@ def test_the_margin_falls_as_another_order_becomes_more_likely(spine_output):
     shifted = {place: label + 1 for place, label in enumerate(stretch)}
     sure = margins(spine_output(stretch, sure=0.95, rival=shifted))
     torn = margins(spine_output(stretch, sure=0.55, rival=shifted))
-    assert min(sure.values()) > 1.5
+    assert min(sure.values()) > 1.0
     assert 0.0 < max(torn.values()) < 0.5
 
 
@@ -206,7 +223,8 @@ def test_the_margin_is_the_mean_log_ratio_to_the_order_shifted_by_one(spine_outp
     found = margins(spine_output(stretch, sure=0.75, rival=shifted))
     weight = 6 * 10 * 12 * 0.008 / 4.0  # blocks of 5.76 ml have their full say
     assert weight > 1
-    assert found[Vertebra.C4] == pytest.approx(np.log(3.0), abs=0.05)
+    # Between C3 and C6 a vertebra counts a fifth, between C6 and C7 in full.
+    assert found[Vertebra.C4] == pytest.approx((3 * ALIKE_SHARE + 1) / 4 * np.log(3.0), abs=0.05)
 
 
 def test_an_empty_image_has_no_levels(spine_output):

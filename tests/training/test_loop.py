@@ -109,6 +109,26 @@ def test_tensorboard_events_are_written_where_asked_for(tmp_path: Path):
     assert list(tmp_path.glob("events.out.tfevents.*"))
 
 
+def test_a_compiled_network_is_trained_to_the_same_weights(tmp_path: Path):
+    plain = fit(task(), Plan(steps=3), tmp_path / "plain", CPU)
+    compiled = fit(task(), Plan(steps=3, compiled=True), tmp_path / "compiled", CPU)
+    for name, value in plain.average.items():
+        torch.testing.assert_close(compiled.average[name], value, rtol=0.02, atol=1e-4)
+
+
+def test_a_run_goes_on_compiled_where_it_began_as_it_was(tmp_path: Path):
+    fit(task(), Plan(steps=1), tmp_path, CPU)
+    assert fit(task(), Plan(steps=2, compiled=True), tmp_path, CPU).step == 2
+
+
+def test_compiling_without_a_compiler_is_said_in_a_sentence(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-compiler-here"))
+    torch._dynamo.reset()
+    net = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Softplus())
+    with pytest.raises(UsageError, match=r"install a C\+\+ compiler"):
+        fit(Task(net, batches, loss), Plan(steps=1, compiled=True), tmp_path, CPU)
+
+
 def test_weights_of_another_architecture_are_refused_by_what_differs(tmp_path: Path):
     torch.save(torch.nn.Conv3d(1, 3, 5).state_dict(), tmp_path / "other.pt")
     with pytest.raises(ModelError, match=r"another architecture than this Sequential: '0\.bias' is missing"):

@@ -5,7 +5,7 @@ import torch
 
 from cspine.anatomy import OCCIPUT
 from cspine.models.folding import folded
-from cspine.training.segmentation import DiceCe, label_of_cells, rise_error_cm
+from cspine.training.segmentation import DiceCe, at_borders, label_of_cells, rise_error_cm
 
 
 def perfect(label: torch.Tensor, sure: float):
@@ -60,6 +60,30 @@ def test_a_network_that_folds_also_pays_for_voxels_that_point_beside_their_centr
     assert float(wrong["rise_error_cm"]) == pytest.approx(0)
     assert float(wrong["voxel_rise_error_cm"]) == pytest.approx(0.3)
     assert float(wrong["loss"]) == pytest.approx(0.3, abs=1e-3)
+
+
+def test_cells_that_see_two_vertebrae_are_at_a_border_and_those_beside_other_things_are_not():
+    cells = torch.zeros((1, 3, 3, 9), dtype=torch.long)
+    cells[0, :, :, :3], cells[0, :, :, 4:6], cells[0, :, :, 6] = 4, 5, OCCIPUT
+    assert at_borders(cells)[0, 1, 1].tolist() == [False, False, False, True] + [False] * 5
+
+
+def test_a_voxel_at_a_border_that_points_beside_its_centre_costs_more_than_one_far_from_it():
+    label = torch.zeros((1, 8, 8, 16), dtype=torch.long)
+    label[0, :, :, :8], label[0, :, :, 8:] = 4, 5
+    batch = {"image": torch.zeros((1, 1, 8, 8, 16)), "label": label}
+    batch |= {"center_cm": torch.zeros((1, 10)), "height_cm": torch.zeros((1, 8))}
+
+    def error_of(columns: slice) -> float:
+        wrong = torch.zeros(label.shape)
+        wrong[..., columns] = 1.0
+        right = folding(label, label > 0)(None)
+        right[:, -8:] = folded(wrong[:, None], 2)
+        return float(DiceCe()(lambda _: right, batch)["voxel_rise_error_cm"])
+
+    # Four of sixteen columns count five times.
+    assert error_of(slice(6, 10)) == pytest.approx(20 / 32)
+    assert error_of(slice(0, 4)) == pytest.approx(4 / 32)
 
 
 def test_classes_that_are_not_in_view_do_not_count_as_lost_dice():

@@ -20,7 +20,9 @@ from cspine.findings import StudyFindings
 from cspine.volume import FloatArray, SpineMask, label_boxes
 
 MIN_AREA_MM2: Final = 20.0
-"""A smaller piece in an image is the rim of an end plate and gets no box, true or found."""
+"""A smaller true piece in an image is the rim of an end plate and gets no box."""
+MIN_FOUND_MM2: Final = 5.0
+"""A found piece gets one from here on: it may be the true one drawn a little too small, and ranks last."""
 HALF_SURE_MM2: Final = 100.0
 """Area at which a found box gets half of the score that a large one gets."""
 FALSE_ALARMS: Final = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -57,10 +59,11 @@ def slice_boxes(mask: SpineMask, *, scored: bool) -> SliceBoxes:
     margins = {int(level.level): level.margin for level in mask.levels}
     corners: dict[tuple[int, int], _Corners] = {}
     sizes: dict[tuple[int, int], float] = {}
+    least = MIN_FOUND_MM2 if scored else MIN_AREA_MM2
     for k, image in enumerate(mask.labels):
         for level, ((top, left), (bottom, right)) in sorted(label_boxes(image).items()):
             area = float(np.count_nonzero(image[top:bottom, left:right] == level)) * row_mm * column_mm
-            if area >= MIN_AREA_MM2:
+            if area >= least:
                 corners[k, level] = (left, top, right, bottom)
                 sizes[k, level] = area / (area + HALF_SURE_MM2)
     scores = [1.0] * len(corners)

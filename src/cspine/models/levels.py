@@ -34,6 +34,11 @@ SKULL_REACH: Final = 1.6
 SKULL_NATS: Final = 3.0
 WHOLE_ML: Final = 4.0
 """A piece of this size has its full say; smaller ones have less."""
+ALIKE: Final = slice(2, 6)
+"""States of C3 to C6, which have no shape of their own."""
+ALIKE_SHARE: Final = 0.2
+"""How much the network's choice among these counts. What it says of several of them is one opinion repeated,
+and slips as one; that a piece is C2, C7 or thoracic it sees on the piece itself."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def decode_sequence(pieces: Sequence[Piece], skull_mm: float | None = None) -> D
     pitch = pitch_mm([piece.height_mm for piece in pieces])
     nodes, gaps = _with_missed(pieces, pitch)
     nothing = np.zeros(len(STATES))
-    evidence = np.stack([_weight(piece) * piece.evidence if piece else nothing for piece in nodes])
+    evidence = np.stack([_weight(piece) * _tempered(piece.evidence) if piece else nothing for piece in nodes])
     usual_ml = float(np.median([piece.volume_ml for piece in pieces]))
     whole = [min(1.0, piece.volume_ml / usual_ml) ** 2 if piece else 0.0 for piece in nodes]
     steps = [
@@ -108,6 +113,15 @@ def _without_strays(pieces: Sequence[Piece], states: Sequence[int], pitch: float
 
 def _weight(piece: Piece) -> float:
     return min(1.0, piece.volume_ml / WHOLE_ML)
+
+
+def _tempered(evidence: FloatArray) -> FloatArray:
+    """Evidence with less between the levels that look alike, and as much between them and the others."""
+    alike = evidence[ALIKE]
+    any_of_them = np.logaddexp.reduce(alike)
+    tempered = evidence.copy()
+    tempered[ALIKE] = ALIKE_SHARE * alike + (1 - ALIKE_SHARE) * any_of_them
+    return tempered
 
 
 def _gaps_mm(pieces: Sequence[Piece]) -> list[float]:

@@ -36,6 +36,9 @@ class DiceCe:
             of a voxel is bone.
         rise_weight: of a centimetre's error of the rise (`cspine.anatomy.RISE_CHANNEL`), and once more of
             that of the voxels of a network that folds.
+        border_weight: how many times a voxel counts in its error of the rise that may have to decide between
+            two vertebrae (`at_borders`). There the product names each voxel by its own rise; some millimetres
+            of error change the name at a facet, and nothing in the middle of a body.
         bone_weight: of the cross-entropy between bone and all else in the voxels of a network that folds
             (`cspine.models.folding`); one voxel in thirty is bone, and most others are far from it.
     """
@@ -43,6 +46,7 @@ class DiceCe:
     smooth: float = 10.0
     weights: Sequence[float] = (1.0,) * len(NETWORK_CHANNELS)
     rise_weight: float = 1.0
+    border_weight: float = 5.0
     bone_weight: float = 10.0
 
     def __call__(self, network: torch.nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
@@ -56,7 +60,9 @@ class DiceCe:
             parts |= {"loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
         if fold > 1:
             bone, rise = (unfolded(drawn, fold)[:, 0] for drawn in output[:, RISE_CHANNEL + 1 :].chunk(2, 1))
-            drawn, error = self._of_bone(bone, batch["label"]), rise_error_cm(rise, batch)
+            weight = torch.where(at_borders(cells["label"]), self.border_weight, 1.0)
+            drawn = self._of_bone(bone, batch["label"])
+            error = rise_error_cm(rise, batch, spread_over_voxels(weight, fold))
             loss = parts["loss"] + drawn["bone_loss"] + self.rise_weight * error
             parts |= drawn | {"loss": loss, "voxel_rise_error_cm": error}
         return parts
@@ -105,7 +111,26 @@ def batch_of_cells(batch: Batch, fold: int) -> Batch:
     return {**batch, "label": label_of_cells(batch["label"], fold), "height_cm": height}
 
 
-def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
+def at_borders(cells: torch.Tensor) -> torch.Tensor:
+    """Cells (B, slices, ...) that see two vertebrae among themselves and their 26 neighbours.
+
+    Args:
+        cells: label of each, `label_of_cells`.
+    """
+    bone = (cells > BACKGROUND) & (cells <= THORACIC)
+    last = F.max_pool3d(torch.where(bone, cells, 0).float()[:, None], 3, 1, 1)
+    first = -F.max_pool3d(torch.where(bone, -cells, -len(NETWORK_CHANNELS)).float()[:, None], 3, 1, 1)
+    return (first < last)[:, 0]
+
+
+def spread_over_voxels(cells: torch.Tensor, fold: int) -> torch.Tensor:
+    """What cells (B, slices, ...) have, for each of their voxels."""
+    for axis in (1, 2, 3):
+        cells = cells.repeat_interleave(fold, axis)
+    return cells
+
+
+def rise_error_cm(rise: torch.Tensor, batch: Batch, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Mean error, in centimetres, of the centres that bone points at.
 
     Where a thoracic vertebra has its centre is not known, only that it is below C7's: there the error is how
@@ -114,6 +139,7 @@ def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
     Args:
         rise: (B, slices, rows, columns) that the network gives.
         batch: "label", "center_cm" and "height_cm".
+        weight: of each voxel in the mean, the same shape; None for one.
     """
     label = batch["label"]
     # Bone is a small part of an image: only there anything is looked up.
@@ -124,7 +150,8 @@ def rise_error_cm(rise: torch.Tensor, batch: Batch) -> torch.Tensor:
     known = torch.isfinite(wanted)
     error = torch.where(known, rise.flatten()[at] - wanted, 0.0)
     cost = torch.where(level == THORACIC, error.clamp(min=0), error.abs())
-    return cost.sum() / known.sum().clamp(min=1)
+    counts = known.float() if weight is None else known * weight.flatten()[at]
+    return (counts * cost).sum() / counts.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
