@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
@@ -151,7 +151,9 @@ class _Run:
         self.network, self.loss = task.network.to(device).train(), task.loss
         self.plan, self.device = plan, device
         # Both have the same weights; one that is compiled for sizes it knows is faster than one for any.
-        self.computed = torch.compile(self.network, dynamic=False) if plan.compiled else self.network
+        self.computed = self.network
+        if plan.compiled:
+            self.computed = cast(torch.nn.Module, torch.compile(self.network, dynamic=False))
         # The limits may be raised when a run is resumed; everything else must be the same.
         fixed = {name: value for name, value in vars(plan).items() if name not in MAY_CHANGE}
         self.config_sha256 = config_sha256(fixed, dict(task.config))
