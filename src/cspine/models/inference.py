@@ -29,7 +29,7 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 
     Args:
         network: of the segmentation; takes (1, 1, slices, rows, columns), gives (1, 11, ...); one that folds
-            gives 8 channels more, on a lattice of cells (`cspine.models.folding`).
+            gives 16 channels more, on a lattice of cells (`cspine.models.folding`).
         image: (slices, rows, columns) in [0, 1].
 
     Returns:
