@@ -31,6 +31,13 @@ def unfolded(cells: torch.Tensor, fold: int) -> torch.Tensor:
     return split.reshape(batch, 1, slices * fold, rows * fold, columns * fold)
 
 
+def repeated(cells: torch.Tensor, fold: int) -> torch.Tensor:
+    """What cells (..., slices, rows, columns) have, for each of their voxels."""
+    for axis in (-3, -2, -1):
+        cells = cells.repeat_interleave(fold, axis)
+    return cells
+
+
 def at_voxels(logits: torch.Tensor, fold: int) -> torch.Tensor:
     """Logits (B, 10, ...) of the classes of each voxel, from what a network gives for cells or voxels.
 
@@ -43,7 +50,6 @@ def at_voxels(logits: torch.Tensor, fold: int) -> torch.Tensor:
     named = classes.float().clone()
     for group in ([BACKGROUND, OCCIPUT], list(range(BACKGROUND + 1, THORACIC + 1))):
         named[:, group] = named[:, group].log_softmax(1)
-    for axis in (2, 3, 4):
-        named = named.repeat_interleave(fold, axis)
+    named = repeated(named, fold)
     named[:, 1 : THORACIC + 1] += bone
     return named

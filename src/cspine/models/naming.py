@@ -29,13 +29,11 @@ class NamedBone:
         foreground: float32, of voxels: probability of vertebral bone.
         around: uint8, of voxels: 0, 1..7 or `THORACIC`, the name that bone there has; given one cell beyond
             the bone's surface.
-        labels: uint8, of the network's cells: the same for the cells that are bone.
         margins: of each level that was found (`cspine.models.levels.Decoded`).
     """
 
     foreground: NDArray[np.float32]
     around: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
     margins: dict[Vertebra, float]
 
 
@@ -46,27 +44,49 @@ def name_bone(output: NDArray[np.float32], pixdim_mm: Mm) -> NamedBone:
         output: (11 or more, slices, rows, columns) as of `spine_output`, slices towards the head.
         pixdim_mm: spacing of the image along (slice, row, column).
     """
-    named, drawn = output[: RISE_CHANNEL + 1], output[RISE_CHANNEL + 1 :]
-    fold = max(1, round((len(drawn) / 2) ** (1 / 3)))
-    z, y, x = pixdim_mm
-    pieces = find_pieces(named, (z * fold, y * fold, x * fold))
-    decoded = decode(pieces)
-    names = np.array([0, *decoded.states], np.uint8)
+    fold = _fold(output)
+    pieces, names, margins = _found(output, pixdim_mm)
     ids = grown(pieces.ids)
-    if fold == 1:
-        foreground = named[1 : THORACIC + 1].sum(0)
-    else:
-        foreground, rise_cm = (_voxels(part, fold) for part in np.split(drawn, 2))
-        ids = sharpened(ids, rise_cm, pieces, z)
-    return NamedBone(foreground, names[ids], names[pieces.ids], decoded.level_margins())
+    if fold > 1:
+        ids = sharpened(ids, _voxels(_drawn(output)[1], fold), pieces, pixdim_mm[0])
+    return NamedBone(_foreground(output), names[ids], margins)
 
 
 def name_vertebrae(
     output: NDArray[np.float32], pixdim_mm: Mm
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], dict[Vertebra, float]]:
-    """Of `name_bone`: probability of bone, labels of the cells with C1..C7 alone, and margins."""
-    found = name_bone(output, pixdim_mm)
-    return found.foreground, cervical(found.labels), found.margins
+    """As `name_bone`: probability of bone, and margins; labels of cells, of bone alone and C1..C7."""
+    pieces, names, margins = _found(output, pixdim_mm)
+    return _foreground(output), cervical(names[pieces.ids]), margins
+
+
+def _found(
+    output: NDArray[np.float32], pixdim_mm: Mm
+) -> tuple[Pieces, NDArray[np.uint8], dict[Vertebra, float]]:
+    """The pieces of an output, the name of each number of theirs, and the levels' margins."""
+    fold, (z, y, x) = _fold(output), pixdim_mm
+    pieces = find_pieces(output[: RISE_CHANNEL + 1], (z * fold, y * fold, x * fold))
+    decoded = decode(pieces)
+    return pieces, np.array([0, *decoded.states], np.uint8), decoded.level_margins()
+
+
+def _drawn(output: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a network that folds says of the voxels of its cells: bone and rise."""
+    bone, rise_cm = np.split(output[RISE_CHANNEL + 1 :], 2)
+    return bone, rise_cm
+
+
+def _fold(output: NDArray[np.float32]) -> int:
+    return max(1, round(float(np.cbrt(len(_drawn(output)[0])))))
+
+
+def _foreground(output: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of vertebral bone of each voxel."""
+    fold = _fold(output)
+    if fold > 1:
+        return _voxels(_drawn(output)[0], fold)
+    whole: NDArray[np.float32] = output[1 : THORACIC + 1].sum(0)
+    return whole
 
 
 def cervical(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

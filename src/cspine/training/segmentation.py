@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from cspine.anatomy import BACKGROUND, NETWORK_CHANNELS, RISE_CHANNEL, THORACIC, Vertebra
 from cspine.datasets.phantom_spines import SampleFolder
-from cspine.models.folding import unfolded
+from cspine.models.folding import repeated, unfolded
 from cspine.training.augment import Augmentation
 from cspine.training.loop import Batch
 
@@ -62,7 +62,7 @@ class DiceCe:
             bone, rise = (unfolded(drawn, fold)[:, 0] for drawn in output[:, RISE_CHANNEL + 1 :].chunk(2, 1))
             weight = torch.where(at_borders(cells["label"]), self.border_weight, 1.0)
             drawn = self._of_bone(bone, batch["label"])
-            error = rise_error_cm(rise, batch, spread_over_voxels(weight, fold))
+            error = rise_error_cm(rise, batch, repeated(weight, fold))
             loss = parts["loss"] + drawn["bone_loss"] + self.rise_weight * error
             parts |= drawn | {"loss": loss, "voxel_rise_error_cm": error}
         return parts
@@ -121,13 +121,6 @@ def at_borders(cells: torch.Tensor) -> torch.Tensor:
     last = F.max_pool3d(torch.where(bone, cells, 0).float()[:, None], 3, 1, 1)
     first = -F.max_pool3d(torch.where(bone, -cells, -len(NETWORK_CHANNELS)).float()[:, None], 3, 1, 1)
     return (first < last)[:, 0]
-
-
-def spread_over_voxels(cells: torch.Tensor, fold: int) -> torch.Tensor:
-    """What cells (B, slices, ...) have, for each of their voxels."""
-    for axis in (1, 2, 3):
-        cells = cells.repeat_interleave(fold, axis)
-    return cells
 
 
 def rise_error_cm(rise: torch.Tensor, batch: Batch, weight: torch.Tensor | None = None) -> torch.Tensor:
