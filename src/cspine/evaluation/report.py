@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cspine.evaluation.anchors import ANCHORS
+from cspine.evaluation.boxes import MIN_AREA_MM2, MIN_FOUND_MM2
 from cspine.evaluation.flow import Cell, Column, Flow
 from cspine.evaluation.plots import (
     draw_confusion,
@@ -214,7 +215,8 @@ HOW: Final = (
     "Levels: what was given a level's name lies on the true vertebra that most of its voxels cover, or on "
     "none where less than a third of them cover any. All seven levels are right where each is identified "
     "and lies on its own vertebra.",
-    "Boxes: the tight box of each vertebra in each axial image, of at least 20 mm2, from masks; COCO's "
+    "Boxes: the tight box of each vertebra in each axial image, from masks: true ones of at least "
+    f"{MIN_AREA_MM2:g} mm2, found ones of at least {MIN_FOUND_MM2:g} mm2; COCO's "
     "average precision, IoU .50 and .50 to .95, classes C1 to C7. Found boxes rank by the margin of the "
     "level's name, their area and their overlap with the level's boxes in the images above and below.",
     "FROC: each scored level marks its own box; a mark hits a fracture of its level whose centre lies in it.",
