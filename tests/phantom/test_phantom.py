@@ -76,8 +76,29 @@ def test_pillars_can_be_denser_than_bodies_and_their_shapes_stay_where_they_were
     assert torch.equal(render(even, grid).labels, render(dense, grid).labels)
 
 
+def test_marrow_can_be_denser_under_the_cortex_and_fade_to_its_own_in_the_middle(upright):
+    plain = replace(NEVER, arch_hu=(0, 0), patch_hu=(0, 0), marrow_texture_hu=(0, 0), osteopenia=0.0)
+    plain = replace(plain, cortex_mm=(1.0, 1.0), rim_mm=(1.5, 1.5))
+    plain = replace(plain, degeneration=(0, 0), vessel_channels=(0, 0))
+    even, faded = (sample_neck(3, replace(plain, rim=(part, part))) for part in (0.0, 0.5))
+    bone = even.bones["C4"]
+    assert bone.landmarks is not None
+    above = bone.landmarks.body[2]
+    hu = []
+    for neck in (even, faded):
+        line = [bone.to_lps_mm(np.array((0.0, 0.0, up))) for up in np.linspace(0.0, above - 2.5, 4)]
+        hu.append([render(neck, upright((1, 1, 1), (0.5, 0.4, 0.6), tuple(at))).hu.item() for at in line])
+    assert max(hu[0]) - min(hu[0]) <= 1
+    more = np.subtract(hu[1], hu[0])
+    assert (np.diff(more) > 0).all()
+    assert more[0] < 0.1 * (bone.look.cortex_hu - bone.look.marrow_hu)
+    grid = whole(even, upright)
+    assert torch.equal(render(even, grid).labels, render(faded, grid).labels)
+
+
 def test_marrow_is_never_denser_than_its_cortex(upright):
     profile = replace(NEVER, arch_hu=(3000, 3000), osteopenia=0.0, vessel_channels=(0, 0), old_lines=0.0)
+    profile = replace(profile, rim=(1.0, 1.0))
     profile = replace(profile, degeneration=(0.0, 0.0))
     neck = sample_neck(3, replace(profile, schmorl=0.0, contrast=0.0, calcifications=0.0))
     hardest = max(bone.look.cortex_hu for bone in neck.bones.values())

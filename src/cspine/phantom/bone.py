@@ -84,6 +84,8 @@ class Look:
         arch_hu: by how much the marrow of pillars, arch and processes is denser than the body's.
         shell: thickness of a body's cortex as part of `cortex_mm`, which the arch has.
         patch_hu: strength of patches of denser and looser marrow, centimetres wide.
+        rim: how far the marrow under the cortex comes up to its density, from 0 (not at all) to 1.
+        rim_mm: over how much depth that fades, to a third.
     """
 
     cortex_hu: float
@@ -93,6 +95,8 @@ class Look:
     arch_hu: float = 0.0
     shell: float = 1.0
     patch_hu: float = 0.0
+    rim: float = 0.0
+    rim_mm: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +194,12 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     d = bone.distance(q)
     cover = _cover(d, voxel_mm)
     look, arch = bone.look, bone.arch(q)
-    core = _cover(d + look.cortex_mm * (look.shell + (1 - look.shell) * arch), voxel_mm)
+    inner = d + look.cortex_mm * (look.shell + (1 - look.shell) * arch)
+    core = _cover(inner, voxel_mm)
     marrow = (look.marrow_hu + look.arch_hu * arch + texture).clamp(max=look.cortex_hu)
+    if look.rim > 0:
+        near = look.rim * torch.exp(inner.clamp(max=0) / look.rim_mm)
+        marrow = marrow + near * (look.cortex_hu - marrow)
     if bone.compression is not None:
         marrow = marrow + bone.compression.band_hu * bone.compression.band(q)
     for blob in bone.dents:

@@ -73,6 +73,8 @@ class Column:
             arch_hu=float(dense.uniform(*p.arch_hu)),
             shell=float(dense.uniform(*p.shell)),
             patch_hu=float(dense.uniform(*p.patch_hu)),
+            rim=float(dense.uniform(*p.rim)),
+            rim_mm=float(dense.uniform(*p.rim_mm)),
         )
         if self.rng.random() < p.osteopenia:
             thin = self.draw((0.45, 0.8))

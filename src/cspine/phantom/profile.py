@@ -18,7 +18,8 @@ class PhantomProfile:
     """Ranges (low, high) of everything that varies; drawn uniformly unless the name says otherwise.
 
     Lengths in mm, angles in degrees, densities in HU; probabilities in [0, 1]. `body_share` stretches a
-    vertebra within its level: above 1 the disc below it is thinner.
+    vertebra within its level: above 1 the disc below it is thinner. `rim` and `rim_mm`, see
+    `cspine.phantom.bone.Look`, are for trainings that want bone more varied than it is measured on.
     """
 
     # Anatomy
@@ -50,6 +51,8 @@ class PhantomProfile:
     arch_hu: Range = (0.0, 600.0)
     shell: Range = (0.4, 1.0)
     patch_hu: Range = (0.0, 150.0)
+    rim: Range = (0.0, 0.0)
+    rim_mm: Range = (1.0, 4.0)
     # Soft tissue and surroundings
     muscle_hu: Range = (35.0, 80.0)
     fat_hu: Range = (-125.0, -70.0)

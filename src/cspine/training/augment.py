@@ -33,6 +33,8 @@ class Augmentation:
         rotation_deg: about each axis, at most.
         scale: of all axes together; `stretch` of each axis on top.
         cut_ends: probability that the field of view ends inside the patch, at the head's or the feet's end.
+        cut_head: share of these that end at the head. There naming is hard: what is left has neither the
+            skull nor the dens to count from.
         cut: share of the patch that is then missing.
         cut_sides: probability that it is a narrow cylinder.
         hollow: probability that bone is a shell, as in osteopenia: under a voxel of cortex its marrow falls
@@ -53,6 +55,7 @@ class Augmentation:
     scale: Range = (0.85, 1.2)
     stretch: Range = (0.93, 1.07)
     cut_ends: float = 0.35
+    cut_head: float = 0.5
     cut: Range = (0.05, 0.4)
     cut_sides: float = 0.12
     hollow: float = 0.3
@@ -182,10 +185,10 @@ class Augmentation:
         seen = torch.ones(shape, dtype=torch.uint8)
         if rng.random() < self.cut_ends:
             end = int(shape[0] * rng.uniform(*self.cut))
-            if rng.random() < 0.5:
-                seen[:end] = 0
-            else:
+            if rng.random() < self.cut_head:
                 seen[shape[0] - end :] = 0
+            else:
+                seen[:end] = 0
         if rng.random() < self.cut_sides:
             rows = torch.arange(shape[1])[:, None] - shape[1] * float(rng.uniform(0.4, 0.6))
             columns = torch.arange(shape[2])[None] - shape[2] * float(rng.uniform(0.4, 0.6))
