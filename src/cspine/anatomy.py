@@ -35,6 +35,20 @@ RISE_CHANNEL: Final = len(NETWORK_CHANNELS)
 """Channel of the segmentation network after those of the classes: by how many centimetres the centre of a
 voxel's vertebra lies further towards the head than the voxel."""
 
+
+def channel_groups(count: int) -> tuple[slice, slice, slice]:
+    """What the `count` channels of a segmentation network say, in their order.
+
+    Returns:
+        Where those of cells lie (the classes and `RISE_CHANNEL`), where those that say of each voxel of a
+        cell whether it is bone, and where those with each voxel's own rise; the latter two are empty for a
+        network that computes on voxels (`cspine.models.folding`).
+    """
+    first = RISE_CHANNEL + 1
+    middle = first + max(0, count - first) // 2
+    return slice(first), slice(first, middle), slice(middle, count)
+
+
 # Masks of others use other numbers for the same vertebrae.
 FOREIGN_LABELS: Final[dict[str, dict[Vertebra, int]]] = {
     # RSNA 2022: 1-7 = C1-C7, 8-19 = T1-T12.

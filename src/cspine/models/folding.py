@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cspine.anatomy import BACKGROUND, OCCIPUT, RISE_CHANNEL, THORACIC
+from cspine.anatomy import BACKGROUND, OCCIPUT, RISE_CHANNEL, THORACIC, channel_groups
 
 
 def bone_logit(logits: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,8 @@ def at_voxels(logits: torch.Tensor, fold: int) -> torch.Tensor:
     classes = logits[:, :RISE_CHANNEL]
     if fold == 1:
         return classes
-    bone = unfolded(logits[:, RISE_CHANNEL + 1 :].chunk(2, 1)[0], fold).float()
+    _, own_bone, _ = channel_groups(logits.shape[1])
+    bone = unfolded(logits[:, own_bone], fold).float()
     named = classes.float().clone()
     for group in ([BACKGROUND, OCCIPUT], list(range(BACKGROUND + 1, THORACIC + 1))):
         named[:, group] = named[:, group].log_softmax(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cspine.anatomy import RISE_CHANNEL
+from cspine.anatomy import RISE_CHANNEL, channel_groups
 from cspine.errors import ModelError
 from cspine.models.device import autocast
 
@@ -44,15 +44,15 @@ def spine_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
 
     found = network_output(network, image).float()
     fold = fold_of(network)
-    voxels = fold**3 if fold > 1 else 0
-    wanted = RISE_CHANNEL + 1 + 2 * voxels
+    wanted = RISE_CHANNEL + 1 + (2 * fold**3 if fold > 1 else 0)
     if len(found) != wanted:
         raise ModelError(
             f"The segmentation network gives {len(found)} channels instead of {wanted} "
             "(the classes and the rise): it is of another version; train it again with this one."
         )
-    rise, bone, own_rise = torch.split(found[RISE_CHANNEL:], [1, voxels, voxels])
-    return torch.cat([torch.softmax(found[:RISE_CHANNEL], 0), rise, torch.sigmoid(bone), own_rise])
+    cells, own_bone, own_rise = (found[group] for group in channel_groups(wanted))
+    classes, rise = cells[:RISE_CHANNEL], cells[RISE_CHANNEL:]
+    return torch.cat([torch.softmax(classes, 0), rise, torch.sigmoid(own_bone), own_rise])
 
 
 def twofold_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
@@ -87,7 +87,7 @@ def _moved_output(network: torch.nn.Module, image: torch.Tensor) -> torch.Tensor
 
     fold, axes = fold_of(network), (-3, -2, -1)
     found = spine_output(network, image.roll((fold // 2,) * 3, axes))
-    cells, *voxels = torch.split(found, [RISE_CHANNEL + 1, fold**3, fold**3])
+    cells, *voxels = (found[group] for group in channel_groups(len(found)))
     for axis in axes:  # a cell of the image lies between two of the moved ones
         cells = (cells + cells.roll(-1, axis)) / 2
     back = [unfolded(part[None], fold).roll((-(fold // 2),) * 3, axes) for part in voxels]
@@ -98,8 +98,9 @@ def mirrored(output: torch.Tensor, fold: int) -> torch.Tensor:
     """What `spine_output` gives of an image, turned into what it says of the mirror image, left to right."""
     other = output.flip(-1)
     if fold > 1:  # within a cell, too, the voxels change sides
-        voxels = other[RISE_CHANNEL + 1 :]
-        voxels.copy_(voxels.reshape(-1, fold, *voxels.shape[1:]).flip(1).reshape(voxels.shape))
+        for group in channel_groups(len(other))[1:]:
+            voxels = other[group]
+            voxels.copy_(voxels.reshape(-1, fold, *voxels.shape[1:]).flip(1).reshape(voxels.shape))
     return other
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cspine.anatomy import RISE_CHANNEL, THORACIC, Vertebra
+from cspine.anatomy import THORACIC, Vertebra, channel_groups
 from cspine.models.components import Pieces, find_pieces
 from cspine.models.levels import decode
 
@@ -65,14 +65,15 @@ def _found(
 ) -> tuple[Pieces, NDArray[np.uint8], dict[Vertebra, float]]:
     """The pieces of an output, the name of each number of theirs, and the levels' margins."""
     fold, (z, y, x) = _fold(output), pixdim_mm
-    pieces = find_pieces(output[: RISE_CHANNEL + 1], (z * fold, y * fold, x * fold))
+    cells, _, _ = channel_groups(len(output))
+    pieces = find_pieces(output[cells], (z * fold, y * fold, x * fold))
     decoded = decode(pieces)
     return pieces, np.array([0, *decoded.states], np.uint8), decoded.level_margins()
 
 
 def _drawn(output: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a network that folds says of the voxels of its cells: bone and rise."""
-    bone, rise_cm = np.split(output[RISE_CHANNEL + 1 :], 2)
+    _, bone, rise_cm = (output[group] for group in channel_groups(len(output)))
     return bone, rise_cm
 
 

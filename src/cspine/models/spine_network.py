@@ -14,7 +14,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.nets import UNet
 from torch import nn
 
-from cspine.anatomy import RISE_CHANNEL
+from cspine.anatomy import RISE_CHANNEL, channel_groups
 from cspine.models.folding import bone_logit, folded
 
 
@@ -80,8 +80,8 @@ class RefinedUNet(nn.Module):
         correction: torch.Tensor = self.refine(torch.cat([self.detail(cells), rough], 1))
         if self.fold == 1:
             return rough + correction
-        named = rough + correction[:, : rough.shape[1]]
-        bone, rise = correction[:, rough.shape[1] :].chunk(2, 1)
+        named, bone, rise = (correction[:, group] for group in channel_groups(correction.shape[1]))
+        named = rough + named
         return torch.cat([named, bone + bone_logit(named), rise + named[:, RISE_CHANNEL, None]], 1)
 
 

@@ -11,7 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cspine.anatomy import BACKGROUND, NETWORK_CHANNELS, RISE_CHANNEL, THORACIC, Vertebra
+from cspine.anatomy import (
+    BACKGROUND,
+    NETWORK_CHANNELS,
+    RISE_CHANNEL,
+    THORACIC,
+    Vertebra,
+    channel_groups,
+)
 from cspine.datasets.phantom_spines import SampleFolder
 from cspine.models.folding import repeated, unfolded
 from cspine.training.augment import Augmentation
@@ -59,7 +66,8 @@ class DiceCe:
             error = rise_error_cm(output[:, RISE_CHANNEL], cells)
             parts |= {"loss": parts["loss"] + self.rise_weight * error, "rise_error_cm": error}
         if fold > 1:
-            bone, rise = (unfolded(drawn, fold)[:, 0] for drawn in output[:, RISE_CHANNEL + 1 :].chunk(2, 1))
+            own = channel_groups(output.shape[1])[1:]
+            bone, rise = (unfolded(output[:, group], fold)[:, 0] for group in own)
             weight = torch.where(at_borders(cells["label"]), self.border_weight, 1.0)
             drawn = self._of_bone(bone, batch["label"])
             error = rise_error_cm(rise, batch, repeated(weight, fold))
