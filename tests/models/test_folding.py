@@ -8,7 +8,7 @@ import torch
 
 from cspine.anatomy import OCCIPUT, RISE_CHANNEL, THORACIC, channel_groups
 from cspine.cuda_runtime import preload
-from cspine.models.folding import at_voxels, bone_logit, folded, unfolded
+from cspine.models.folding import at_voxels, bone_logit, folded, numbers_around, unfolded
 from cspine.models.inference import mirrored, most_likely, spine_output, twofold_output
 from cspine.models.naming import name_bone, name_vertebrae
 
@@ -166,6 +166,17 @@ def test_where_voxels_point_as_their_cells_do_the_border_stays_with_the_cells(to
     found = around(*touching)
     assert (found[20:32, 12:32, 8:32] == 3).all()
     assert (found[4:20, 12:32, 8:32] == 4).all()
+
+
+def test_a_cell_sees_the_numbers_of_its_26_neighbours_and_no_others():
+    numbers = torch.zeros((1, 5, 5, 5), dtype=torch.int32)
+    numbers[0, 0, 0, 0], numbers[0, 2, 2, 2] = 3, 7
+    lowest, highest = numbers_around(numbers)
+    assert (lowest[0, 1, 1, 1], highest[0, 1, 1, 1]) == (3, 7)
+    assert (lowest[0, 0, 0, 1], highest[0, 0, 0, 1]) == (3, 3)
+    assert (lowest[0, 3, 3, 3], highest[0, 3, 3, 3]) == (7, 7)
+    assert lowest[0, 4, 4, 4] > 7
+    assert highest[0, 4, 4, 4] == 0
 
 
 def test_a_border_lies_where_the_pointers_of_the_voxels_part(touching):

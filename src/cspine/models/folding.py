@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from cspine.anatomy import BACKGROUND, OCCIPUT, RISE_CHANNEL, THORACIC, channel_groups
 
@@ -36,6 +37,23 @@ def repeated(cells: torch.Tensor, fold: int) -> torch.Tensor:
     for axis in (-3, -2, -1):
         cells = cells.repeat_interleave(fold, axis)
     return cells
+
+
+def numbers_around(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The lowest and the highest number above 0 that each cell and its 26 neighbours have.
+
+    Where they differ, two vertebrae meet, and voxels have to be told apart within a cell.
+
+    Args:
+        numbers: (B, slices, rows, columns) whole numbers, 0 for what is no vertebra's.
+
+    Returns:
+        Two of the same shape and type; a lowest one without any number around is higher than all.
+    """
+    values, above = numbers.float()[:, None], float(numbers.max()) + 1
+    highest = F.max_pool3d(values, 3, 1, 1)
+    lowest = -F.max_pool3d(-torch.where(values > 0, values, above), 3, 1, 1)
+    return lowest[:, 0].to(numbers.dtype), highest[:, 0].to(numbers.dtype)
 
 
 def at_voxels(logits: torch.Tensor, fold: int) -> torch.Tensor:

@@ -119,8 +119,7 @@ def sharpened(
         slice_mm: distance of the voxels' slices.
     """
     fold = rise_cm.shape[0] // ids.shape[0]
-    last: NDArray[np.int32] = ndimage.maximum_filter(ids, 3)
-    first = ndimage.minimum_filter(np.where(ids > 0, ids, np.iinfo(ids.dtype).max), 3)
+    first, last = _numbers_around(ids)
     torn = repeated((ids > 0) & (first < last), fold)
     found = repeated(ids, fold)
     at = np.nonzero(torn)
@@ -140,6 +139,15 @@ def repeated(cells: NDArray[Scalar], fold: int) -> NDArray[Scalar]:
     for axis in range(3):
         cells = cells.repeat(fold, axis)
     return cells
+
+
+def _numbers_around(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    import torch
+
+    from cspine.models.folding import numbers_around
+
+    lowest, highest = numbers_around(torch.from_numpy(ids)[None])
+    return lowest[0].numpy(), highest[0].numpy()
 
 
 def _voxels(drawn: NDArray[np.float32], fold: int) -> NDArray[np.float32]:

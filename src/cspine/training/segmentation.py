@@ -20,7 +20,7 @@ from cspine.anatomy import (
     channel_groups,
 )
 from cspine.datasets.phantom_spines import SampleFolder
-from cspine.models.folding import repeated, unfolded
+from cspine.models.folding import numbers_around, repeated, unfolded
 from cspine.training.augment import Augmentation
 from cspine.training.loop import Batch
 
@@ -125,10 +125,8 @@ def at_borders(cells: torch.Tensor) -> torch.Tensor:
     Args:
         cells: label of each, `label_of_cells`.
     """
-    bone = (cells > BACKGROUND) & (cells <= THORACIC)
-    last = F.max_pool3d(torch.where(bone, cells, 0).float()[:, None], 3, 1, 1)
-    first = -F.max_pool3d(torch.where(bone, -cells, -len(NETWORK_CHANNELS)).float()[:, None], 3, 1, 1)
-    return (first < last)[:, 0]
+    lowest, highest = numbers_around(torch.where(cells <= THORACIC, cells, BACKGROUND))
+    return lowest < highest
 
 
 def rise_error_cm(rise: torch.Tensor, batch: Batch, weight: torch.Tensor | None = None) -> torch.Tensor:
