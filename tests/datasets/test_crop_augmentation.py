@@ -85,6 +85,16 @@ def test_porous_bone_is_less_bright_and_soft_tissue_stays(still, spec, crop):
     assert 0.39 < left.min() < 0.5 < 0.9 < left.max() <= 1.001
 
 
+def test_bone_can_be_flat_above_a_density_and_stays_as_it_is_below(still, spec, crop):
+    views = Views(spec, replace(still, flat=1.0, ceiling=(0.5, 0.6)), 0)
+    for brightness, low, high in ((100, 100 / 255, 100 / 255), (230, 0.5, 0.6)):
+        crops = [crop(Vertebra.C3, fractured=False, brightness=brightness)] * 32
+        seen = vertebra_batch(crops, views, torch.Generator().manual_seed(1))["crops"][:, 0]
+        tops = seen.amax((1, 2, 3))
+        assert low - 1e-3 <= tops.min() <= tops.max() <= high + 1e-3
+        assert (tops.max() - tops.min() > 0.05) == (high > low)
+
+
 def test_planes_of_thick_slices_lie_between_their_slices_and_keep_the_mean(still):
     ramp = torch.arange(9.0)[None, :, None, None].expand(64, 9, 4, 4) / 8
     how = replace(still, thick=1.0, slices=(2.0, 4.0))

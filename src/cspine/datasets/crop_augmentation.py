@@ -46,6 +46,9 @@ class Augmentation:
         blotches: largest standard deviation of bright and dark patches in bone, in parts of the window, and
             `blotchy`: how often. Real marrow is far less even than a phantom's, and real articular pillars
             are much denser than bodies.
+        flat: probability that bone above some density looks alike, as in the second of the two looks that an
+            application takes (`cspine.models.classifier.second_look`).
+        ceiling: range of that density, in [0, 1].
         mask: errors of the first stage.
         cut: probability that the scan ends inside the crop.
         mixup: probability that a batch is mixed with itself.
@@ -71,6 +74,8 @@ class Augmentation:
     slices: tuple[float, float] = (1.2, 5.0)
     blotches: float = 0.2
     blotchy: float = 0.35
+    flat: float = 0.0
+    ceiling: tuple[float, float] = (0.55, 0.8)
     mask: MaskErrors = field(default_factory=MaskErrors)
     cut: float = 0.06
     mixup: float = 0.3
@@ -239,7 +244,12 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
-    return _disturbed(image, how, generator).clamp(0, 1)
+    image = _disturbed(image, how, generator).clamp(0, 1)
+    if len(some := drawn(how.flat)):
+        low, high = how.ceiling
+        ceiling = low + (high - low) * rand(len(some), generator)
+        image[some] = torch.minimum(image[some], ceiling.view(-1, 1, 1, 1))
+    return image
 
 
 def _disturbed(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
