@@ -45,7 +45,7 @@ def channel_groups(count: int) -> tuple[slice, slice, slice]:
         network that computes on voxels (`cspine.models.folding`).
     """
     first = RISE_CHANNEL + 1
-    middle = first + max(0, count - first) // 2
+    middle = first + (count - first) // 2
     return slice(first), slice(first, middle), slice(middle, count)
 
 

@@ -7,18 +7,18 @@ apart, cells are too coarse: there each voxel goes to the vertebra at whose cent
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cspine.anatomy import THORACIC, Vertebra, channel_groups
 from cspine.models.components import Pieces, find_pieces
+from cspine.models.folding import numbers_around, repeated, unfolded
 from cspine.models.levels import decode
 
 Mm = tuple[float, float, float]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,40 +119,22 @@ def sharpened(
         slice_mm: distance of the voxels' slices.
     """
     fold = rise_cm.shape[0] // ids.shape[0]
-    first, last = _numbers_around(ids)
-    torn = repeated((ids > 0) & (first < last), fold)
-    found = repeated(ids, fold)
+    numbers = torch.from_numpy(ids)[None]
+    lowest, highest = numbers_around(numbers)
+    torn = repeated((numbers > 0) & (lowest < highest), fold)[0].numpy()
+    found: NDArray[np.int32] = repeated(numbers, fold)[0].numpy()
     at = np.nonzero(torn)
     cell = tuple(index // fold for index in at)
     # A cell's middle lies between its voxels.
     height_mm = (at[0] - (fold - 1) / 2) * slice_mm + 10 * rise_cm[at]
     centers_mm = np.array([np.inf, *(piece.height_mm for piece in pieces.pieces)])
-    numbers = np.arange(len(centers_mm))
+    first, last = (side[0].numpy()[cell][:, None] for side in (lowest, highest))
+    known = np.arange(len(centers_mm))
     away = np.abs(centers_mm - height_mm[:, None])
-    away[(numbers < first[cell][:, None]) | (numbers > last[cell][:, None])] = np.inf
+    away[(known < first) | (known > last)] = np.inf
     found[at] = away.argmin(1)
     return found
 
 
-def repeated(cells: NDArray[Scalar], fold: int) -> NDArray[Scalar]:
-    """What cells have, for their voxels."""
-    for axis in range(3):
-        cells = cells.repeat(fold, axis)
-    return cells
-
-
-def _numbers_around(ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    import torch
-
-    from cspine.models.folding import numbers_around
-
-    lowest, highest = numbers_around(torch.from_numpy(ids)[None])
-    return lowest[0].numpy(), highest[0].numpy()
-
-
 def _voxels(drawn: NDArray[np.float32], fold: int) -> NDArray[np.float32]:
-    import torch
-
-    from cspine.models.folding import unfolded
-
     return unfolded(torch.from_numpy(drawn)[None], fold)[0, 0].numpy()

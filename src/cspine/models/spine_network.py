@@ -80,8 +80,8 @@ class RefinedUNet(nn.Module):
         correction: torch.Tensor = self.refine(torch.cat([self.detail(cells), rough], 1))
         if self.fold == 1:
             return rough + correction
-        named, bone, rise = (correction[:, group] for group in channel_groups(correction.shape[1]))
-        named = rough + named
+        more, bone, rise = (correction[:, group] for group in channel_groups(correction.shape[1]))
+        named = rough + more
         return torch.cat([named, bone + bone_logit(named), rise + named[:, RISE_CHANNEL, None]], 1)
 
 
