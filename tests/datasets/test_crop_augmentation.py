@@ -95,6 +95,22 @@ def test_bone_can_be_flat_above_a_density_and_stays_as_it_is_below(still, spec, 
         assert (tops.max() - tops.min() > 0.05) == (high > low)
 
 
+def test_a_neck_that_moved_is_seen_twice_a_few_rows_apart(still):
+    image = torch.zeros(16, 3, 32, 32)
+    image[:, :, 16] = 1
+    how = replace(still, ghost=1.0, ghost_pixels=4)
+    voxels = Voxels(image, torch.ones_like(image), torch.zeros_like(image))
+    apart = set()
+    for seed in range(12):
+        seen, _ = augment(voxels, how, torch.Generator().manual_seed(seed))
+        rows = seen.image[0, 0, :, 5]
+        bright = torch.nonzero(rows > 0.1).flatten().tolist()
+        assert sorted(round(float(rows[row]), 2) for row in bright) == [0.35, 0.65]
+        apart.add(bright[1] - bright[0])
+    assert apart <= {1, 2, 3, 4}
+    assert len(apart) > 1
+
+
 def test_planes_of_thick_slices_lie_between_their_slices_and_keep_the_mean(still):
     ramp = torch.arange(9.0)[None, :, None, None].expand(64, 9, 4, 4) / 8
     how = replace(still, thick=1.0, slices=(2.0, 4.0))

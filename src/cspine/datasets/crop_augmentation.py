@@ -12,7 +12,8 @@ from torch import Tensor
 from cspine.crops import CropSpec
 from cspine.datasets.chance import between, grain, rand, smooth_field, stripes, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
-from cspine.phantom.scanner import STREAK_OF_DOUBLE_NOISE_HU
+from cspine.datasets.planes import window_means
+from cspine.phantom.scanner import GHOST, STREAK_OF_DOUBLE_NOISE_HU
 
 SOFT_TISSUE: Final = 0.28
 """Of the windowed image; bone is brighter."""
@@ -39,6 +40,8 @@ class Augmentation:
             bone is dense or a thick slice holds an end plate. Else dense marrow is what tells a compression.
         blur: probability of an in-plane blur, over 3 or 5 pixels.
         sharpen: probability of an edge-enhancing kernel, with its overshoot.
+        ghost: probability that the neck moved: its image is seen twice, at most `ghost_pixels` rows apart, as
+            by `cspine.phantom.scanner`.
         thick: probability that the planes are interpolated between thicker slices of the scanner. Between two
             thick slices an outline is seen twice, faintly: on real CT this is what most resembles a crack.
         coarse: probability of the like in the plane, for the scanner's larger pixels.
@@ -69,6 +72,8 @@ class Augmentation:
     dense: float = 0.3
     blur: float = 0.3
     sharpen: float = 0.15
+    ghost: float = 0.0
+    ghost_pixels: int = 4
     thick: float = 0.3
     coarse: float = 0.15
     slices: tuple[float, float] = (1.2, 5.0)
@@ -179,6 +184,13 @@ def _coarser(image: Tensor, generator: torch.Generator) -> Tensor:
     return F.interpolate(native, size=(side, side), mode="bilinear")
 
 
+def _seen_twice(image: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """The image and, fainter, the same up to `pixels` rows lower or higher; beyond the edge it repeats."""
+    apart = between(1, pixels, generator) * (1 if float(rand(1, generator)) < 0.5 else -1)
+    rows = torch.arange(image.shape[2], device=image.device)
+    return torch.lerp(image, image[:, :, (rows - apart).clamp(0, len(rows) - 1)], GHOST)
+
+
 def _moved(voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: Patch | None) -> Voxels:
     """Rotate, scale, shift and mirror in the plane, all planes of a crop alike."""
     count = len(voxels.image)
@@ -232,23 +244,30 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     if len(some := drawn(how.porous)):
         left = (1 - how.loss * rand(len(some), generator)).view(-1, 1, 1, 1)
         image[some] += (left - 1) * (image[some] - SOFT_TISSUE).clamp(min=0)
+    if len(some := drawn(how.ghost)):
+        image[some] = _seen_twice(image[some], how.ghost_pixels, generator)
     if len(some := drawn(how.coarse)):
         image[some] = _coarser(image[some], generator)
     # Between 0 and 1 a blur, below 0 an edge-enhancing kernel.
     for probability, low, high in ((how.blur, 0.0, 1.0), (how.sharpen, -1.0, -0.2)):
         if len(some := drawn(probability)):
             width = 3 + 2 * between(0, 1, generator) if low == 0 else 3
-            soft = F.avg_pool2d(image[some], width, 1, width // 2, count_include_pad=False)
+            soft = window_means(image[some], width, beyond=False)
             share = (low + (high - low) * rand(len(some), generator)).view(-1, 1, 1, 1)
             image[some] = torch.lerp(image[some], soft, share)
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
     image = _disturbed(image, how, generator).clamp(0, 1)
-    if len(some := drawn(how.flat)):
-        low, high = how.ceiling
-        ceiling = low + (high - low) * rand(len(some), generator)
-        image[some] = torch.minimum(image[some], ceiling.view(-1, 1, 1, 1))
+    return _flattened(image, drawn(how.flat), how.ceiling, generator)
+
+
+def _flattened(
+    image: Tensor, some: Tensor, ceiling: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Cut some images of the batch, which is changed, off at a density of their own."""
+    low, high = ceiling
+    image[some] = image[some].clamp(max=(low + (high - low) * rand(len(some), generator)).view(-1, 1, 1, 1))
     return image
 
 
@@ -288,7 +307,7 @@ def _denser(image: Tensor, mask: Tensor, how: Augmentation, generator: torch.Gen
 
     chosen = image[some]
     bone = ((chosen - 0.36) * 8).clamp(0, 1)
-    inside = torch.maximum(bone, F.avg_pool2d(mask[some], 3, 1, 1))
+    inside = torch.maximum(bone, window_means(mask[some], 3))
     uneven = smooth_field(chosen, between(6, 24, generator), generator)
     level = each(0.42, 0.85) * (1 + each(0.0, 0.2) * uneven)
     image = image.clone()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cspine.datasets.chance import between, rand, smooth_field, uniform
+from cspine.datasets.planes import window_maxima, window_means
 
 BONE: Final = 0.38
 """From here on a voxel of the windowed image may be taken for bone: about 260 HU."""
@@ -62,8 +62,8 @@ def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Gene
 
     low, high = how.smooth
     width = low + 2 * between(0, (high - low) // 2, generator)
-    closed = -_dilated(-_dilated(mask))
-    smooth = F.avg_pool2d(closed, width, 1, width // 2)
+    closed = -window_maxima(-window_maxima(mask, CLOSING), CLOSING)
+    smooth = window_means(closed, width)
     strength = each(rand(count, generator) ** 2 * how.wobble)
     field = smooth_field(mask, between(8, 24, generator), generator)
     level = each(0.5 + uniform(count, how.level, generator))
@@ -75,12 +75,6 @@ def mistaken(mask: Tensor, image: Tensor, how: MaskErrors, generator: torch.Gene
     drawn = drawn & each(rand(count, generator) >= how.none)
     shifts = [between(-how.shift, how.shift, generator) for _ in range(2)]
     return drawn.float().roll(shifts, (2, 3))
-
-
-def _dilated(volume: Tensor) -> Tensor:
-    """The largest value around each voxel, in its plane; rows and columns in turn, which is twice as fast."""
-    half = CLOSING // 2
-    return F.max_pool2d(F.max_pool2d(volume, (CLOSING, 1), 1, (half, 0)), (1, CLOSING), 1, (0, half))
 
 
 def _beyond_a_line(mask: Tensor, generator: torch.Generator) -> Tensor:
