@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cspine.datasets.crop_augmentation import Augmentation
 from cspine.datasets.crop_pairs import REFRESH_STEPS
 from cspine.datasets.crop_samples import CropFile, CropFolder
 from cspine.datasets.phantom_crops import CropRecipe, fill_folder
@@ -93,6 +94,15 @@ def phantom_recipe(bundle: Path, spec: CropSpec, first_seed: int, count: int) ->
     return CropRecipe(spec, replace(DEFAULT, **rich), first_seed, count, twins=True)
 
 
+def own_augmentation(bundle: Path) -> Augmentation:
+    """How crops look in the bundle's own training: a candidate that saw others would forget what it knows."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(read_json(bundle, TRAIN_CONFIG))
+    found: Augmentation = parser.get_parsed_content("recipe::augmentation")
+    return found
+
+
 def recipe_of(job: Job, reference: Bundle, studies: int) -> Recipe:
     """A short training that starts from the weights in use; batches are no larger than the studies allow."""
     steps, minutes = job.plan.steps, job.plan.minutes
@@ -107,7 +117,7 @@ def recipe_of(job: Job, reference: Bundle, studies: int) -> Recipe:
     return Recipe(
         **plans,
         patch_pairs=min(usual.patch_pairs, max(1, studies // 2)),
-        augmentation=replace(usual.augmentation, mixup=0.0),
+        augmentation=own_augmentation(reference.path),
         seed=REHEARSAL_SEED,
         initial=str(reference.path / WEIGHTS),
     )
