@@ -13,7 +13,7 @@ from cspine.crops import CropSpec
 from cspine.datasets.chance import between, grain, rand, smooth_field, stripes, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
 from cspine.datasets.planes import window_means
-from cspine.phantom.scanner import GHOST, STREAK_OF_DOUBLE_NOISE_HU
+from cspine.phantom.scanner import STREAK_OF_DOUBLE_NOISE_HU, ghosted
 
 SOFT_TISSUE: Final = 0.28
 """Of the windowed image; bone is brighter."""
@@ -187,8 +187,8 @@ def _coarser(image: Tensor, generator: torch.Generator) -> Tensor:
 def _seen_twice(image: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     """The image and, fainter, the same up to `pixels` rows lower or higher; beyond the edge it repeats."""
     apart = between(1, pixels, generator) * (1 if float(rand(1, generator)) < 0.5 else -1)
-    rows = torch.arange(image.shape[2], device=image.device)
-    return torch.lerp(image, image[:, :, (rows - apart).clamp(0, len(rows) - 1)], GHOST)
+    wide = F.pad(image, (0, 0, pixels, pixels), mode="replicate")
+    return ghosted(wide, apart, 2)[:, :, pixels:-pixels]
 
 
 def _moved(voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: Patch | None) -> Voxels:
@@ -258,16 +258,15 @@ def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> 
     if len(some := drawn(0.5)):
         image[some] = image[some].clamp(1e-4, 1) ** (1 + each(how.gamma, some))
     image = image * (1 + each(how.gain)) + each(how.offset)
-    image = _disturbed(image, how, generator).clamp(0, 1)
-    return _flattened(image, drawn(how.flat), how.ceiling, generator)
+    return _flattened(_disturbed(image, how, generator).clamp(0, 1), how, generator)
 
 
-def _flattened(
-    image: Tensor, some: Tensor, ceiling: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+def _flattened(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
     """Cut some images of the batch, which is changed, off at a density of their own."""
-    low, high = ceiling
-    image[some] = image[some].clamp(max=(low + (high - low) * rand(len(some), generator)).view(-1, 1, 1, 1))
+    some = torch.nonzero(rand(len(image), generator) < how.flat).flatten()
+    low, high = how.ceiling
+    ceiling = low + (high - low) * rand(len(some), generator)
+    image[some] = image[some].clamp(max=ceiling.view(-1, 1, 1, 1))
     return image
 
 

@@ -89,7 +89,7 @@ def scan(hu: torch.Tensor, grid: Grid, scanner: Scanner) -> torch.Tensor:
         hu = _metal(hu, grid, piece_lps_mm, generator)
     if scanner.motion_mm > 0:
         steps = max(1, round(scanner.motion_mm / spacing[1]))
-        hu = (1 - GHOST) * hu + GHOST * torch.roll(hu, steps, 1)
+        hu = ghosted(hu, steps, 1)
     kernel = scanner.kernel_mm
     hu = blur(hu, (scanner.slice_thickness_mm * 0.3 / spacing[0], kernel / spacing[1], kernel / spacing[2]))
     if scanner.sharpening > 0 and spacing[1] < 1.2:
@@ -103,6 +103,11 @@ def scan(hu: torch.Tensor, grid: Grid, scanner: Scanner) -> torch.Tensor:
         small = torch.randn((1, 1, 3, 3, 3), generator=generator).to(hu.device) * scanner.bias_hu
         hu = hu + F.interpolate(small, size=hu.shape, mode="trilinear", align_corners=True)[0, 0]
     return hu
+
+
+def ghosted(image: torch.Tensor, rows: int, axis: int) -> torch.Tensor:
+    """A neck that moved: seen twice, the second time fainter and `rows` further on, around the axis's end."""
+    return (1 - GHOST) * image + GHOST * torch.roll(image, rows, axis)
 
 
 def blur(volume: torch.Tensor, sigma_voxels: tuple[float, float, float]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from cspine.anatomy import CERVICAL, NETWORK_CHANNELS
 from cspine.datasets.chance import grain, stripes
-from cspine.phantom.scanner import GHOST
+from cspine.phantom.scanner import ghosted
 
 Range = tuple[float, float]
 
@@ -155,7 +155,7 @@ class Augmentation:
         image = image * float(rng.uniform(*self.gain)) + float(rng.uniform(*self.shift))
         if rng.random() < self.ghost:
             rows = max(1, round(rng.uniform(*GHOST_MM) / pixdim_mm[1]))
-            image = (1 - GHOST) * image + GHOST * torch.roll(image, rows, 1)
+            image = ghosted(image, rows, 1)
         if rng.random() < self.blur:
             image = F.avg_pool3d(image[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
         elif rng.random() < self.sharpen:
