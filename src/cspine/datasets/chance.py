@@ -59,10 +59,17 @@ def stripes(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return found.view(shape)
 
 
-def smooth_field(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:
-    """Smooth noise of standard deviation near 1 with patches of about `cell` voxels, shaped as `like`."""
+def smooth_field(like: Tensor, cell: int, generator: torch.Generator, *, layer: int = 4) -> Tensor:
+    """Smooth noise of standard deviation near 1 with patches of about `cell` pixels and `layer` planes.
+
+    Args:
+        like: (N, planes, rows, columns), the shape of the result.
+        cell: size of the patches, pixels.
+        layer: the same in planes.
+        generator: where chance comes from.
+    """
     count, planes, rows, columns = like.shape
-    layers, *coarse = (max(2, n // step + 1) for n, step in ((planes, 4), (rows, cell), (columns, cell)))
+    layers, *coarse = (max(2, n // step + 1) for n, step in ((planes, layer), (rows, cell), (columns, cell)))
     noise = torch.randn(count, layers, *coarse, generator=generator, device=generator.device)
     wide = F.interpolate(noise, size=(rows, columns), mode="bilinear", align_corners=True)
     # Between the layers by hand: trilinear interpolation takes several times longer on a CPU.

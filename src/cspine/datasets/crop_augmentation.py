@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from cspine.crops import CropSpec
 from cspine.datasets.chance import between, grain, rand, smooth_field, stripes, uniform
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
+from cspine.datasets.crop_poses import Patch, Voxels, moved
 from cspine.datasets.planes import window_means
 from cspine.phantom.scanner import STREAK_OF_DOUBLE_NOISE_HU, ghosted
 
@@ -29,6 +30,12 @@ class Augmentation:
 
     Attributes:
         rotation_deg, scale, shift: in the plane; shift is a part of the field.
+        tilt: by how many planes at most the edges of what is seen rise above its middle or fall below, and
+            `lean`: by how many pixels at most the first and the last plane lie beside the middle one. Both
+            together turn a crop out of its planes.
+        stretch, lift: across the planes: by which part at most, and how many planes up or down.
+        elastic: largest standard deviation, in pixels and in planes, of what a smooth field bends it by, in
+            bumps of `elastic_pixels`: no two necks have the same bones.
         gain, gamma, offset: of the windowed image; offset in parts of the window.
         noise: largest standard deviation, in parts of the window; `noisy`: how often. Its grain has one to
             five pixels and one to three planes: the coarse grain of a soft kernel looks most like a crack.
@@ -60,6 +67,12 @@ class Augmentation:
     rotation_deg: float = 12.0
     scale: float = 0.12
     shift: float = 0.03
+    tilt: float = 0.0
+    lean: float = 0.0
+    stretch: float = 0.0
+    lift: float = 0.0
+    elastic: float = 0.0
+    elastic_pixels: tuple[int, int] = (10, 24)
     gain: float = 0.1
     gamma: float = 0.15
     offset: float = 0.03
@@ -86,27 +99,6 @@ class Augmentation:
     mixup: float = 0.3
 
 
-class Voxels(NamedTuple):
-    """A batch on its way: each (N, planes, rows, columns) float32; image in [0, 1], the others 0 or 1."""
-
-    image: Tensor
-    mask: Tensor
-    fracture: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """A part of every plane.
-
-    Attributes:
-        center: (N, 2) row and column, pixels.
-        pixels: side.
-    """
-
-    center: Tensor
-    pixels: int
-
-
 def augment(
     voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: Patch | None = None
 ) -> tuple[Voxels, Tensor]:
@@ -121,11 +113,12 @@ def augment(
     Returns:
         The augmented crops, and the part of each fracture still in view, (N,).
     """
-    moved = _moved(voxels, how, generator, patch)
-    before = moved.fracture.sum((1, 2, 3))
-    cut = _cut(moved, how, generator)
+    turned = moved(voxels, how, generator, patch)
+    before = turned.fracture.sum((1, 2, 3))
+    cut = _cut(turned, how, generator)
     visible = torch.where(before > 0, cut.fracture.sum((1, 2, 3)) / before.clamp(min=1), 1.0)
-    image = _rescanned(_denser(cut.image, cut.mask, how, generator), how, generator)
+    dense = _denser(cut.image, cut.mask, how, generator)
+    image = _rescanned(_resliced(dense, how, generator), how, generator)
     return Voxels(image, mistaken(cut.mask, cut.image, how.mask, generator), cut.fracture), visible
 
 
@@ -156,8 +149,37 @@ def mixed(tensors: list[Tensor], how: Augmentation, generator: torch.Generator) 
     return [share * tensor + (1 - share) * tensor[order] for tensor in tensors]
 
 
-def resliced(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Whole crops (N, planes, rows, columns) as they look when cut out of thicker slices of the scanner."""
+def _coarser(image: Tensor, generator: torch.Generator) -> Tensor:
+    """The image as it looks when interpolated between the larger pixels of a scanner."""
+    side = image.shape[-1]
+    pixels = between(round(0.45 * side), round(0.85 * side), generator)
+    native = F.interpolate(image, size=(pixels, pixels), mode="area")
+    return F.interpolate(native, size=(side, side), mode="bilinear")
+
+
+def _seen_twice(image: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """The image and, fainter, the same up to `pixels` rows lower or higher; beyond the edge it repeats."""
+    apart = between(1, pixels, generator) * (1 if float(rand(1, generator)) < 0.5 else -1)
+    wide = F.pad(image, (0, 0, pixels, pixels), mode="replicate")
+    return ghosted(wide, apart, 2)[:, :, pixels:-pixels]
+
+
+def _cut(voxels: Voxels, how: Augmentation, generator: torch.Generator) -> Voxels:
+    """End the scan inside some crops: beyond it the last plane repeats, as resampling does, without mask."""
+    image, mask, fracture = voxels
+    planes = image.shape[1]
+    for i in torch.nonzero(rand(len(image), generator) < how.cut).flatten().tolist():
+        at = between(planes // 6, planes - planes // 6 - 1, generator)
+        head = bool(rand(1, generator) < 0.5)
+        beyond, last = (slice(at, None), at - 1) if head else (slice(None, at), at)
+        image[i, beyond] = image[i, last].clone()
+        mask[i, beyond] = 0
+        fracture[i, beyond] = 0
+    return Voxels(image, mask, fracture)
+
+
+def _resliced(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Crops (N, planes, rows, columns) as they look when cut out of thicker slices of the scanner."""
     some = torch.nonzero(rand(len(image), generator) < how.thick).flatten()
     if not len(some):
         return image
@@ -174,57 +196,6 @@ def resliced(image: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     image = image.clone()
     image[some] = torch.einsum("npq,nqhw->nphw", weights, image[some])
     return image
-
-
-def _coarser(image: Tensor, generator: torch.Generator) -> Tensor:
-    """The image as it looks when interpolated between the larger pixels of a scanner."""
-    side = image.shape[-1]
-    pixels = between(round(0.45 * side), round(0.85 * side), generator)
-    native = F.interpolate(image, size=(pixels, pixels), mode="area")
-    return F.interpolate(native, size=(side, side), mode="bilinear")
-
-
-def _seen_twice(image: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """The image and, fainter, the same up to `pixels` rows lower or higher; beyond the edge it repeats."""
-    apart = between(1, pixels, generator) * (1 if float(rand(1, generator)) < 0.5 else -1)
-    wide = F.pad(image, (0, 0, pixels, pixels), mode="replicate")
-    return ghosted(wide, apart, 2)[:, :, pixels:-pixels]
-
-
-def _moved(voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: Patch | None) -> Voxels:
-    """Rotate, scale, shift and mirror in the plane, all planes of a crop alike."""
-    count = len(voxels.image)
-    angle = torch.deg2rad(uniform(count, how.rotation_deg, generator))
-    size = 1 + uniform(count, how.scale, generator)
-    mirror = torch.where(rand(count, generator) < 0.5, -1.0, 1.0)
-    theta = torch.zeros(count, 2, 3, device=voxels.image.device)
-    theta[:, 0, 0], theta[:, 0, 1] = angle.cos() * size * mirror, -angle.sin() * size
-    theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * size * mirror, angle.cos() * size
-    theta[:, 0, 2], theta[:, 1, 2] = (2 * uniform(count, how.shift, generator) for _ in range(2))
-    stacked = torch.cat(voxels, 1)
-    side = stacked.shape[-1]
-    if patch is not None:
-        theta[:, :, :2] *= patch.pixels / side
-        theta[:, :, 2] += (2 * patch.center.flip(1) + 1) / side - 1
-        side = patch.pixels
-    grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
-    sampled = F.grid_sample(stacked, grid, padding_mode="border", align_corners=False)
-    image, mask, fracture = torch.split(sampled, [part.shape[1] for part in voxels], dim=1)
-    return Voxels(image, (mask > 0.5).float(), fracture)
-
-
-def _cut(voxels: Voxels, how: Augmentation, generator: torch.Generator) -> Voxels:
-    """End the scan inside some crops: beyond it the last plane repeats, as resampling does, without mask."""
-    image, mask, fracture = voxels
-    planes = image.shape[1]
-    for i in torch.nonzero(rand(len(image), generator) < how.cut).flatten().tolist():
-        at = between(planes // 6, planes - planes // 6 - 1, generator)
-        head = bool(rand(1, generator) < 0.5)
-        beyond, last = (slice(at, None), at - 1) if head else (slice(None, at), at)
-        image[i, beyond] = image[i, last].clone()
-        mask[i, beyond] = 0
-        fracture[i, beyond] = 0
-    return Voxels(image, mask, fracture)
 
 
 def _rescanned(image: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:

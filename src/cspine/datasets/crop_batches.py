@@ -14,17 +14,10 @@ from torch import Tensor
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.crops import CropSpec, VertebraCrop
-from cspine.datasets.crop_augmentation import (
-    Augmentation,
-    Patch,
-    Voxels,
-    augment,
-    mixed,
-    resliced,
-    slice_and_heat_targets,
-)
+from cspine.datasets.crop_augmentation import Augmentation, augment, mixed, slice_and_heat_targets
 from cspine.datasets.crop_mask_errors import MaskErrors, mistaken
 from cspine.datasets.crop_pairs import VertebraPairs
+from cspine.datasets.crop_poses import Patch, Voxels
 from cspine.datasets.crop_samples import CropStudies, CropStudy, LabelledCrop
 from cspine.models.classifier_network import HEAT_STRIDE
 from cspine.volume import Grid
@@ -128,7 +121,6 @@ class PatchBatches:
                 self._mistaken(fractured.level, rng) if mistaken else self._part(sound.load(), place, rng)
             )
         whole = as_voxels(parts, self._views.device)
-        whole = whole._replace(image=resliced(whole.image, how, generator))
         middle = torch.full((len(parts), 2), whole.image.shape[-1] / 2, device=self._views.device)
         patch = Patch(middle, self._pixels)
         voxels, _ = augment(whole, replace(how, cut=0.0, shift=0.0), generator, patch)
@@ -223,7 +215,6 @@ def vertebra_batch(
         (N, steps, h, w) and "located" (N,): 0 where slices and heat are unknown.
     """
     whole = as_voxels(crops, views.device)
-    whole = whole._replace(image=resliced(whole.image, views.augmentation, generator))
     voxels, visible = augment(whole, views.augmentation, generator)
     slices, heat = slice_and_heat_targets(voxels.fracture, views.spec, HEAT_STRIDE)
 
