@@ -78,9 +78,7 @@ def test_an_elastic_crop_is_bent_smoothly_and_each_one_otherwise(still, seeded, 
 def test_the_fracture_moves_with_the_image(still, seeded):
     line = torch.zeros(24, PLANES, SIDE, SIDE)
     line[:, 8] = 1
-    how = replace(
-        Augmentation(), tilt=2.4, lean=3.6, stretch=0.1, lift=1.5, elastic=1.0, elastic_pixels=(10, 24)
-    )
+    how = Augmentation(tilt=2.4, lean=3.6, stretch=0.1, lift=1.5, elastic=1.0)
     seen = moved(crops(line, line), how, seeded, None)
     assert torch.allclose(seen.image, seen.fracture)
     assert not torch.allclose(seen.image, line)

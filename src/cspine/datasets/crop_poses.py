@@ -53,23 +53,24 @@ def moved(voxels: Voxels, how: Augmentation, generator: torch.Generator, patch: 
         patch: the part of the planes to return; None for all.
     """
     stacked = torch.stack(voxels, 1)
-    planes, side = stacked.shape[2], stacked.shape[-1]
+    count, _, planes, _, side = stacked.shape
     seen = side if patch is None else patch.pixels
-    grid = F.affine_grid(
-        _poses(voxels.image, how, generator, patch),
-        [len(stacked), 1, planes, seen, seen],
-        align_corners=False,
-    )
+    theta = _poses(voxels.image, seen, how, generator)
+    if patch is not None:
+        theta[:, :2, 3] += (2 * patch.center.flip(1) + 1) / side - 1
+    grid = F.affine_grid(theta, [count, 1, planes, seen, seen], align_corners=False)
     if how.elastic:
         grid = grid + _bent(grid, side, how, generator)
     image, mask, fracture = F.grid_sample(stacked, grid, padding_mode="border", align_corners=False).unbind(1)
     return Voxels(image, (mask > 0.5).float(), fracture)
 
 
-def _poses(image: Tensor, how: Augmentation, generator: torch.Generator, patch: Patch | None) -> Tensor:
-    """(N, 3, 4) for `affine_grid`, whose axes are columns, rows and planes, each from -1 to 1."""
-    count, planes, side = len(image), image.shape[1], image.shape[-1]
-    seen = side if patch is None else patch.pixels
+def _poses(image: Tensor, seen: int, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """(N, 3, 4) for `affine_grid`, whose axes are columns, rows and planes, each from -1 to 1.
+
+    The middle `seen` pixels of each plane become those from -1 to 1.
+    """
+    count, planes, _, side = image.shape
 
     def each(bound: float) -> Tensor:
         return uniform(count, bound, generator)
@@ -81,8 +82,6 @@ def _poses(image: Tensor, how: Augmentation, generator: torch.Generator, patch: 
     theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * size * mirror, angle.cos() * size
     theta[:, :2, :2] *= seen / side
     theta[:, 0, 3], theta[:, 1, 3] = 2 * each(how.shift), 2 * each(how.shift)
-    if patch is not None:
-        theta[:, :2, 3] += (2 * patch.center.flip(1) + 1) / side - 1
     theta[:, 2, 0], theta[:, 2, 1] = (each(how.tilt) * 2 / planes for _ in range(2))
     theta[:, 0, 2], theta[:, 1, 2] = (each(how.lean) * 2 / side for _ in range(2))
     theta[:, 2, 2], theta[:, 2, 3] = 1 + each(how.stretch), each(how.lift) * 2 / planes
