@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from cspine.anatomy import CERVICAL, Vertebra
+from cspine.errors import InputError
 from cspine.phantom import DEFAULT, SHIFTED, ConfounderKind, render, sample_neck, sample_scanner
 from cspine.phantom.fractures import FractureKind, draw_kind, kinds_of
+from cspine.phantom.profile import PhantomProfile
 from cspine.volume import Grid
 
 ALWAYS = replace(DEFAULT, fractured=1.0, displaced=1.0)
@@ -292,8 +294,26 @@ def test_every_level_can_break_in_its_own_ways():
     assert FractureKind.JEFFERSON in kinds_of(Vertebra.C1)
     assert FractureKind.DENS_II in kinds_of(Vertebra.C2)
     assert set(kinds_of(Vertebra.C6)) >= {FractureKind.BURST, FractureKind.FACET, FractureKind.SPINOUS}
-    drawn = {draw_kind(np.random.default_rng(seed), Vertebra.C5) for seed in range(200)}
+    drawn = {draw_kind(np.random.default_rng(seed), Vertebra.C5, DEFAULT) for seed in range(200)}
     assert drawn == set(kinds_of(Vertebra.C5))
+
+
+def test_a_profile_can_ask_for_more_of_a_kind_of_fracture():
+    def teardrops(profile: PhantomProfile) -> int:
+        drawn = [draw_kind(np.random.default_rng(seed), Vertebra.C5, profile) for seed in range(400)]
+        return drawn.count(FractureKind.TEARDROP)
+
+    # A tenth of the fractures, or 5 x .1 / (.9 + 5 x .1) of them.
+    often = replace(DEFAULT, fracture_kind_factors={"teardrop": 5.0})
+    assert teardrops(DEFAULT) == pytest.approx(40, abs=20)
+    assert teardrops(often) == pytest.approx(143, abs=30)
+
+
+@pytest.mark.parametrize("factors", [{"crack": 2.0}, {"teardrop": 0.0}])
+def test_a_kind_of_fracture_that_there_is_not_or_that_never_comes_is_refused(factors):
+    profile = replace(DEFAULT, fracture_kind_factors=factors)
+    with pytest.raises(InputError, match="fracture_kind_factors"):
+        draw_kind(np.random.default_rng(0), Vertebra.C5, profile)
 
 
 def test_about_as_many_necks_break_as_the_profile_says():

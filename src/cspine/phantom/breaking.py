@@ -79,9 +79,9 @@ def broken_elsewhere(
         bones[level.name] = replace(bones[level.name], cracks=())
     added = []
     for level in levels:
-        kind = draw_kind(rng, level)
+        kind = draw_kind(rng, level, profile)
         while kind in SINKING:
-            kind = draw_kind(rng, level)
+            kind = draw_kind(rng, level, profile)
         bones[level.name], fracture = break_bone(rng, bones[level.name], kind, draw_severity(rng, profile))
         added.append(fracture)
     fractures = tuple(sorted((*stays, *added), key=lambda found: found.level))

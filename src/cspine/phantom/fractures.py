@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from cspine.anatomy import Vertebra
+from cspine.errors import InputError
 from cspine.phantom.breaks import Compression, Crack, Vector, Waves, vector
 from cspine.phantom.profile import PhantomProfile
 from cspine.phantom.template import FloatArray, Landmarks
@@ -100,10 +101,18 @@ def kinds_of(level: Vertebra) -> dict[FractureKind, float]:
     return {Vertebra.C1: C1_KINDS, Vertebra.C2: C2_KINDS}.get(level, SUBAXIAL_KINDS)
 
 
-def draw_kind(rng: np.random.Generator, level: Vertebra) -> FractureKind:
-    """Draw what breaks at a level."""
-    kinds = kinds_of(level)
-    weights = np.array(list(kinds.values()))
+def draw_kind(rng: np.random.Generator, level: Vertebra, profile: PhantomProfile) -> FractureKind:
+    """Draw what breaks at a level.
+
+    Raises:
+        InputError: `profile.fracture_kind_factors` names a kind that there is not, or holds a number that is
+            not above 0.
+    """
+    kinds, factors = kinds_of(level), profile.fracture_kind_factors
+    for name, factor in factors.items():
+        if name not in set(FractureKind) or not factor > 0:
+            raise InputError(f"fracture_kind_factors: {name!r}: {factor} is not a kind and a factor above 0")
+    weights = np.array([weight * factors.get(kind, 1.0) for kind, weight in kinds.items()])
     return list(kinds)[int(rng.choice(len(weights), p=weights / weights.sum()))]
 
 

@@ -113,7 +113,7 @@ def _draw_plans(rng: np.random.Generator, profile: PhantomProfile) -> dict[Verte
     plans = {}
     for level in levels:
         vertebra = Vertebra(level)
-        plans[vertebra] = Plan(draw_kind(rng, vertebra), draw_severity(rng, profile))
+        plans[vertebra] = Plan(draw_kind(rng, vertebra, profile), draw_severity(rng, profile))
     return plans
 
 

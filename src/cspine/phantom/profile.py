@@ -19,7 +19,9 @@ class PhantomProfile:
 
     Lengths in mm, angles in degrees, densities in HU; probabilities in [0, 1]. `body_share` stretches a
     vertebra within its level: above 1 the disc below it is thinner. `rim` and `rim_mm`, see
-    `cspine.phantom.bone.Look`, are for trainings that want bone more varied than it is measured on.
+    `cspine.phantom.bone.Look`, are for trainings that want bone more varied than it is measured on;
+    `fracture_kind_factors`, how many times as often as `cspine.phantom.fractures` has it a kind is drawn, by
+    its name ("teardrop"), are for those that want more of what is hard to see.
     """
 
     # Anatomy
@@ -78,6 +80,7 @@ class PhantomProfile:
     schmorl: float = 0.08
     calcifications: float = 0.3
     fracture_level_weights: Mapping[int, float] = field(default_factory=lambda: dict(FRACTURE_LEVEL_WEIGHTS))
+    fracture_kind_factors: Mapping[str, float] = field(default_factory=dict)
     # Scanner
     slice_thickness_mm: Range = (0.5, 3.0)
     thick_slices: float = 0.2
