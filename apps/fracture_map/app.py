@@ -13,7 +13,7 @@ from monai.deploy.core import Application
 
 from cspine.crops import ModelGrids, VertebraCrop
 from cspine.findings import StudyFindings
-from cspine.volume import Grid, SpineMask, Volume
+from cspine.volume import SpineMask, Volume
 from cspine_operators.analysis import ClassifyOperator, CropOperator, PreprocessOperator, SegmentOperator
 from cspine_operators.clock import StageClock
 from cspine_operators.load import LoadOperator
@@ -34,7 +34,7 @@ class Steps:
 
     read: Callable[[], CtSeries]
     model_grids: Callable[[Volume], ModelGrids]
-    segment: Callable[[ModelGrids, Grid], SpineMask]
+    segment: Callable[[ModelGrids, Volume], SpineMask]
     crop: Callable[[Volume, SpineMask], Sequence[VertebraCrop]]
     judge: Callable[[CtSeries, SpineMask, Sequence[VertebraCrop]], StudyFindings]
     encode_segmentation: Callable[[CtSeries, SpineMask, StudyFindings], EncodedDicom | None]

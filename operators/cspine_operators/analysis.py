@@ -10,7 +10,7 @@ from monai.deploy.core import Fragment, InputContext, OperatorSpec, OutputContex
 
 from cspine.crops import ModelGrids, VertebraCrop
 from cspine.findings import StudyFindings
-from cspine.volume import Grid, SpineMask, Volume
+from cspine.volume import SpineMask, Volume
 from cspine_operators.clock import StageClock
 from cspine_operators.stage import StageOperator
 from cspine_operators.values import VertebraCrops
@@ -67,7 +67,7 @@ class SegmentOperator(StageOperator):
         mask: `SpineMask`.
 
     Args:
-        segment: makes the mask from the model grids, on the given grid.
+        segment: makes the mask from the model grids and the volume, on the volume's grid.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SegmentOperator(StageOperator):
         fragment: Fragment,
         *args: Any,
         clock: StageClock,
-        segment: Callable[[ModelGrids, Grid], SpineMask],
+        segment: Callable[[ModelGrids, Volume], SpineMask],
         **kwargs: Any,
     ) -> None:
         self._segment = segment
@@ -92,7 +92,7 @@ class SegmentOperator(StageOperator):
         series: CtSeries = op_input.receive("series")
         grids: ModelGrids = op_input.receive("grids")
         with self.timed():
-            mask = self._segment(grids, series.volume.grid)
+            mask = self._segment(grids, series.volume)
         op_output.emit(mask, "mask")
 
 

@@ -14,7 +14,7 @@ from cspine.crops import ModelGrids, VertebraCrop
 from cspine.findings import FractureScores, ModelVersion, OperatingPoint, StudyFindings
 from cspine.pipeline import assess
 from cspine.settings import CLASSIFICATION, LOCALIZATION, SEGMENTATION
-from cspine.volume import Grid, SpineMask, Volume
+from cspine.volume import SpineMask, Volume
 
 if TYPE_CHECKING:
     from cspine.dicom.series import CtSeries
@@ -74,9 +74,9 @@ class Method:
         """Put a volume on the grids of the two networks that look for the spine."""
         return self.preprocessor.model_grids(volume)
 
-    def name_vertebrae(self, grids: ModelGrids, onto: Grid) -> SpineMask:
-        """Find and name the vertebrae, on the grid `onto`."""
-        return self.segmenter(grids, onto)
+    def name_vertebrae(self, grids: ModelGrids, volume: Volume) -> SpineMask:
+        """Find and name the vertebrae of a volume, given it on the networks' grids, on its own grid."""
+        return self.segmenter(grids, volume)
 
     def crops(self, volume: Volume, mask: SpineMask) -> Sequence[VertebraCrop]:
         """Cut out the vertebrae that the mask shows."""
@@ -95,7 +95,7 @@ class Method:
 
     def segment(self, volume: Volume) -> SpineMask:
         """From a volume to its mask (`cspine.pipeline.Segment`)."""
-        return self.name_vertebrae(self.model_grids(volume), volume.grid)
+        return self.name_vertebrae(self.model_grids(volume), volume)
 
     def classify(self, volume: Volume, mask: SpineMask) -> FractureScores:
         """From a volume and its mask to scores (`cspine.pipeline.Classify`).

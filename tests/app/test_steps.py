@@ -51,8 +51,8 @@ class KnowingMethod:
         image = ModelImage(volume.grid, torch.zeros(1))
         return ModelGrids(image, image)
 
-    def name_vertebrae(self, grids: ModelGrids, onto: Grid) -> SpineMask:
-        return SpineMask.from_labels(onto, labels(self.seen))
+    def name_vertebrae(self, grids: ModelGrids, volume: Volume) -> SpineMask:
+        return SpineMask.from_labels(volume.grid, labels(self.seen))
 
     def crops(self, volume: Volume, mask: SpineMask) -> list[VertebraCrop]:
         empty = torch.zeros(1)

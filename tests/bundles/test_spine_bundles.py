@@ -190,7 +190,7 @@ def phantom(seed: int, grid_of) -> tuple[Volume, np.ndarray]:
 
 def segmented(segmenter: SpineSegmenter, volume: Volume) -> SpineMask:
     with Preprocessor(segmenter.localization_spec, segmenter.segmentation_spec, CROP, device="cpu") as made:
-        return segmenter(made.model_grids(volume), volume.grid)
+        return segmenter(made.model_grids(volume), volume)
 
 
 def whole_neck(box: np.ndarray) -> Grid:

@@ -14,7 +14,7 @@ from cspine.models.folding import folded
 from cspine.models.inference import spine_output
 from cspine.models.localizer import spine_center_lps_mm
 from cspine.models.segmenter import SpineSegmenter, cut_patch, reach_edges
-from cspine.volume import Grid, Visibility
+from cspine.volume import Grid, Visibility, Volume
 
 CPU = torch.device("cpu")
 COARSE, FINE = (4.0, 4.0, 4.0), (2.0, 2.0, 2.0)
@@ -95,6 +95,11 @@ def model_grids(classes: np.ndarray) -> ModelGrids:
     return ModelGrids(coarse, fine)
 
 
+def dark(grid: Grid) -> Volume:
+    """A CT in which nothing is brighter than anything else, so that the networks alone decide."""
+    return Volume(grid, np.zeros(grid.shape, np.int16))
+
+
 @pytest.fixture
 def segmenter() -> SpineSegmenter:
     return SpineSegmenter(
@@ -109,7 +114,7 @@ def test_a_column_of_blocks_comes_back_on_the_volumes_own_grid(segmenter: SpineS
     onto = Grid(
         (140, 260, 60), np.array([[2.0, 0, 0, -58], [0, 0, 2.1, 22], [0, -1.1, 0, -6], [0, 0, 0, 1.0]])
     )
-    mask = segmenter(model_grids(classes), onto)
+    mask = segmenter(model_grids(classes), dark(onto))
     assert [found.visibility for found in mask.levels] == [Visibility.COMPLETE] * 7
     fine = spl(classes.shape, FINE)
     for vertebra in CERVICAL:
@@ -125,7 +130,7 @@ def test_the_networks_that_took_part_are_named(segmenter: SpineSegmenter):
 
 def test_every_level_found_has_a_margin(segmenter: SpineSegmenter):
     classes = neck()
-    mask = segmenter(model_grids(classes), spl(classes.shape, FINE))
+    mask = segmenter(model_grids(classes), dark(spl(classes.shape, FINE)))
     assert all(found.margin is not None and found.margin > 0.5 for found in mask.levels)
 
 
@@ -133,7 +138,7 @@ def test_a_level_cut_by_the_lower_edge_is_partial_and_those_below_are_absent(seg
     classes = neck(first_mm=216.0)
     lowest = int(classes[0].max())
     assert 1 <= lowest <= 7
-    mask = segmenter(model_grids(classes), spl(classes.shape, FINE))
+    mask = segmenter(model_grids(classes), dark(spl(classes.shape, FINE)))
     assert mask.level(Vertebra(lowest)).visibility is Visibility.PARTIAL
     assert mask.level(Vertebra(lowest - 1)).visibility is Visibility.COMPLETE
     assert all(mask.level(v).visibility is Visibility.ABSENT for v in CERVICAL if v > lowest)
@@ -143,7 +148,7 @@ def test_bone_that_ends_one_model_voxel_before_the_edge_counts_as_cut(segmenter:
     classes = neck(first_mm=216.0)
     lowest = int(classes[0].max())
     classes[0] = 0
-    mask = segmenter(model_grids(classes), spl(classes.shape, FINE))
+    mask = segmenter(model_grids(classes), dark(spl(classes.shape, FINE)))
     assert mask.level(Vertebra(lowest)).visibility is Visibility.PARTIAL
 
 
@@ -151,7 +156,7 @@ def test_bone_that_ends_one_model_voxel_before_the_edge_counts_as_cut(segmenter:
 def test_without_cervical_bone_there_is_no_mask(segmenter: SpineSegmenter, keep: tuple[int, ...]):
     classes = neck()
     classes[~np.isin(classes, keep)] = 0
-    mask = segmenter(model_grids(classes), spl(classes.shape, FINE))
+    mask = segmenter(model_grids(classes), dark(spl(classes.shape, FINE)))
     assert not mask.labels.any()
     assert all(found.visibility is Visibility.ABSENT for found in mask.levels)
 
@@ -198,7 +203,7 @@ def test_a_network_that_folds_draws_a_column_that_ends_inside_a_cell():
         device=CPU,
     )
     grid = spl(classes.shape, FINE)
-    mask = segmenter(model_grids(classes), grid)
+    mask = segmenter(model_grids(classes), dark(grid))
     wanted = np.where(classes < THORACIC, classes, 0)
     assert (mask.labels != wanted).mean() < 0.2 * (wanted > 0).mean()
     lowest = int(classes[0].max())

@@ -43,8 +43,8 @@ def model_grids(volume: Volume) -> ModelGrids:
     return ModelGrids(image, image)
 
 
-def segment(grids: ModelGrids, onto: Grid) -> SpineMask:
-    return SpineMask.from_labels(onto, labels())
+def segment(grids: ModelGrids, volume: Volume) -> SpineMask:
+    return SpineMask.from_labels(volume.grid, labels())
 
 
 def crop(volume: Volume, mask: SpineMask) -> tuple[VertebraCrop, ...]:

@@ -78,7 +78,9 @@ def test_without_a_vertebra_there_is_no_segmentation_and_still_a_report(steps, t
         return steps().encode_report(series, findings, segmentation)
 
     empty = steps(
-        segment=lambda grids, onto: SpineMask.from_labels(onto, np.zeros(onto.shape, np.uint8)),
+        segment=lambda grids, volume: SpineMask.from_labels(
+            volume.grid, np.zeros(volume.grid.shape, np.uint8)
+        ),
         crop=lambda volume, mask: (),
         judge=lambda series, mask, crops: StudyFindings.failed("No cervical vertebra was found."),
         encode_segmentation=lambda series, mask, findings: None,

@@ -12,11 +12,12 @@ from cspine.crops import GridSpec, ModelGrids, ModelImage, PendingImage
 from cspine.errors import ModelError
 from cspine.findings import ModelVersion
 from cspine.models.bundle import METADATA, Bundle
+from cspine.models.edges import bone_edges
 from cspine.models.inference import STRIDE, channels_last, fold_of, twofold_output
 from cspine.models.localizer import find_cervical_spine
 from cspine.models.naming import cervical, name_bone
 from cspine.models.upsample import BONE, labels_onto
-from cspine.volume import FloatArray, Grid, SpineMask
+from cspine.volume import FloatArray, Grid, SpineMask, Volume
 
 if TYPE_CHECKING:
     import torch
@@ -45,15 +46,15 @@ class SpineSegmenter:
         self._locate = channels_last(localization.network(device))
         self._segment = channels_last(segmentation.network(device))
 
-    def __call__(self, grids: ModelGrids, onto: Grid) -> SpineMask:
+    def __call__(self, grids: ModelGrids, volume: Volume) -> SpineMask:
         """Segment C1..C7.
 
         Args:
             grids: the whole volume on the two networks' grids.
-            onto: the volume's own grid.
+            volume: the volume itself.
 
         Returns:
-            The mask on `onto`; empty where no cervical spine is in view.
+            The mask on the volume's own grid; empty where no cervical spine is in view.
 
         Raises:
             ModelError: a network's output is not a number.
@@ -61,7 +62,7 @@ class SpineSegmenter:
         center = find_cervical_spine(self._locate, grids.localization)
         if center is None:
             log.info("no cervical spine in view")
-            return SpineMask.from_labels(onto, np.zeros(onto.shape, np.uint8))
+            return SpineMask.from_labels(volume.grid, np.zeros(volume.grid.shape, np.uint8))
         patch = cut_patch(grids.segmentation, center, self._patch)
         output = twofold_output(self._segment, patch.image).cpu().numpy()
         start, stop = _overlap(patch.grid, grids.segmentation.grid)
@@ -73,7 +74,12 @@ class SpineSegmenter:
         foreground, names = found.foreground[inside], cervical(found.around)[inside]
         grid = patch.grid.cropped(start, foreground.shape)
         reach_edges(foreground, names, grid, grids.segmentation.grid, fold)
-        return SpineMask.from_labels(onto, labels_onto(foreground, names, grid, onto), found.margins)
+        low, high = self.segmentation_spec.window_hu
+        image = patch.image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        image_hu = (low + (high - low) * image).cpu().numpy()
+        edges = bone_edges(image_hu, foreground, self.segmentation_spec.pixdim_mm)
+        labels = labels_onto(foreground, names, grid, edges, volume)
+        return SpineMask.from_labels(volume.grid, labels, found.margins)
 
 
 def cut_patch(

@@ -1,4 +1,4 @@
-"""From a network's coarse grid to the volume's own: smooth surfaces at little cost.
+"""From a network's coarse grid to the volume's own: smooth surfaces at little cost, where the CT has them.
 
 Both grids have the same axes up to order and direction, so interpolation is separable: along each axis a
 small matrix of linear weights. It is done for one vertebra at a time, in that vertebra's box only.
@@ -6,17 +6,28 @@ small matrix of linear weights. It is done for one vertebra at a time, in that v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cspine.volume import FloatArray, Grid, label_boxes
+from cspine.models.edges import BoneEdges
+from cspine.volume import FloatArray, Grid, Volume, label_boxes
 
 BONE: Final = 0.45
 """Probability above which a voxel is bone. What is thin loses most by interpolation between voxels and by the
 mean of two looks, so that at one half tips would be missing."""
+SEEN: Final = 0.6
+"""What the CT adds to the probability where it is as bright as the bone around, and takes where it is as dark
+as what surrounds that. What it gives stands in docs/explanation/results.md."""
+MOST_SEEN: Final = 1.5
+"""What is brighter or darker than that counts no more than this."""
+LEAST: Final = 0.03
+SURE: Final = 0.85
+"""Below and above these probabilities the CT's brightness changes nothing: a vessel full of contrast medium
+is no bone, and marrow is."""
 ALIGNED: Final = 0.1
 """Model voxels by which an axis may run askew over its whole length; the grids are made from each other."""
 BEYOND: Final = 0.76
@@ -25,37 +36,56 @@ last half voxel. Resampling may stop that far from the volume's edge."""
 
 
 def labels_onto(
-    foreground: NDArray[np.float32], labels: NDArray[np.uint8], grid: Grid, onto: Grid
+    foreground: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    grid: Grid,
+    edges: BoneEdges,
+    volume: Volume,
 ) -> NDArray[np.uint8]:
-    """Carry labels to another grid; a voxel gets the label whose probability there is above `BONE`.
+    """Carry labels to the volume's own grid, and draw their surfaces where the volume shows them.
+
+    A voxel gets the label whose probability there, with what the voxel's own brightness adds or takes, is
+    above `BONE`.
 
     Args:
         foreground: float32 (slices, rows, columns) in [0, 1], probability of bone.
         labels: uint8, same shape: which label the bone there has, given one voxel beyond the bone's surface.
         grid: of both.
-        onto: the grid to fill.
+        edges: on the same grid.
+        volume: the CT.
 
     Returns:
-        uint8 of `onto.shape`; 0 outside `grid`.
+        uint8 of the volume's shape; 0 outside `grid`.
 
     Raises:
         ValueError: the axes of the grids do not run alike.
     """
-    axes, steps, offsets = _mapping(grid, onto)
-    found = np.zeros(onto.shape, np.uint8)
-    # A view whose axes are ordered as the model's.
-    ordered = found.transpose(axes)
+    axes, steps, offsets = _mapping(grid, volume.grid)
+    found = np.zeros(volume.grid.shape, np.uint8)
+    # Views whose axes are ordered as the model's.
+    ordered, hu = found.transpose(axes), volume.hu.transpose(axes)
+    indices = [
+        np.arange(size, dtype=np.float64) * step + offset
+        for size, step, offset in zip(ordered.shape, steps, offsets, strict=True)
+    ]
     for label, (start, stop) in label_boxes(labels).items():
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        values = torch.from_numpy(foreground[window] * (labels[window] == label))
-        target = []
-        for way in range(3):
-            at = np.arange(ordered.shape[way], dtype=np.float64) * steps[way] + offsets[way]
-            first, weights = _weights(at, start[way], stop[way], grid.shape[way])
-            values = torch.tensordot(values, weights, dims=([0], [1]))
-            target.append(slice(first, first + weights.shape[0]))
-        # Each contraction moved its axis to the end, so after three they are in order again.
-        ordered[tuple(target)][values.numpy() > BONE] = label
+        ways = [_weights(*way) for way in zip(indices, start, stop, grid.shape, strict=True)]
+        target = tuple(slice(first, first + len(weights)) for first, weights in ways)
+
+        def onto(values: NDArray[np.float32], ways: Sequence[_Way] = ways) -> torch.Tensor:
+            found = torch.from_numpy(values)
+            # Each contraction moves its axis to the end, so after three they are in order again.
+            for _, weights in ways:
+                found = torch.tensordot(found, weights, dims=([0], [1]))
+            return found
+
+        probability = onto(foreground[window] * (labels[window] == label))
+        brightness = torch.from_numpy(hu[target].astype(np.float32))
+        seen = (brightness - onto(edges.limit_hu[window])) * onto(edges.gain[window])
+        bone = probability + SEEN * seen.clamp(-MOST_SEEN, MOST_SEEN) > BONE
+        bone = (bone & (probability > LEAST)) | (probability > SURE)
+        ordered[target][bone.numpy()] = label
     return found
 
 
@@ -71,7 +101,10 @@ def _mapping(grid: Grid, onto: Grid) -> tuple[tuple[int, int, int], list[float],
     return (axes[0], axes[1], axes[2]), steps, [float(offset) for offset in across[:3, 3]]
 
 
-def _weights(at: FloatArray, start: int, stop: int, size: int) -> tuple[int, torch.Tensor]:
+_Way = tuple[int, torch.Tensor]
+
+
+def _weights(at: FloatArray, start: int, stop: int, size: int) -> _Way:
     """Linear weights (outputs, stop - start) of model voxels start..stop for the outputs that they touch.
 
     `at` are the outputs' model indices, `size` the number of model voxels along the axis. Beyond the last

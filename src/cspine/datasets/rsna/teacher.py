@@ -67,7 +67,7 @@ class Teacher:
     def segment(self, volume: Volume) -> SpineMask:
         """Find and name the vertebrae (`cspine.pipeline.Segment`)."""
         images = [_model_image(volume, spec) for spec in self._specs]
-        return self._segmenter(ModelGrids(*images), volume.grid)
+        return self._segmenter(ModelGrids(*images), volume)
 
     def anchors(self, volume: Volume, grid: Grid) -> NDArray[np.uint8]:
         """Where the skull (9) and the thoracic vertebrae (8) are on a grid, 0 elsewhere.
