@@ -84,7 +84,7 @@ def test_grids_that_are_turned_against_each_other_are_refused():
         labels_onto(zeros.astype(np.float32), zeros.astype(np.uint8), MODEL, NO_EDGES, dark(onto))
 
 
-BONE_HU, MUSCLE_HU, VESSEL_HU = 700, 60, 300
+BONE_HU, MUSCLE_HU, VESSEL_HU, METAL_HU = 700, 60, 300, 2500
 
 
 def seen(grid: Grid, radius_mm: float, blur_mm: float = 0.6) -> np.ndarray:
@@ -93,12 +93,15 @@ def seen(grid: Grid, radius_mm: float, blur_mm: float = 0.6) -> np.ndarray:
     return MUSCLE_HU + (BONE_HU - MUSCLE_HU) * np.clip(0.5 - distance / (2 * blur_mm), 0, 1)
 
 
+def said(radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """A network's probability of a ball of bone, with a soft edge, and the labels around it."""
+    distance = ball(MODEL, MODEL.to_lps_mm((19, 15, 13)), radius_mm)
+    return np.clip(0.5 - distance / 4, 0, 1).astype(np.float32), np.where(distance < 5, 4, 0).astype(np.uint8)
+
+
 @pytest.mark.parametrize("said_mm", [13.0, 14.0, 15.0])
 def test_a_surface_lies_where_the_ct_shows_it_also_where_the_network_is_a_little_off(said_mm: float):
-    center = MODEL.to_lps_mm((19, 15, 13))
-    distance = ball(MODEL, center, said_mm)
-    foreground = np.clip(0.5 - distance / 4, 0, 1).astype(np.float32)
-    labels = np.where(distance < 3, 4, 0).astype(np.uint8)
+    foreground, labels = said(said_mm)
     edges = bone_edges(seen(MODEL, 14.0).astype(np.float32), foreground, (2.0, 2.0, 2.0))
     volume = Volume(native("SPL"), seen(native("SPL"), 14.0).astype(np.int16))
     found = labels_onto(foreground, labels, MODEL, edges, volume) == 4
@@ -108,14 +111,12 @@ def test_a_surface_lies_where_the_ct_shows_it_also_where_the_network_is_a_little
 
 
 def test_what_is_bright_far_from_bone_and_what_is_dark_inside_it_change_nothing():
-    center = MODEL.to_lps_mm((19, 15, 13))
-    distance = ball(MODEL, center, 14.0)
-    foreground = np.clip(0.5 - distance / 4, 0, 1).astype(np.float32)
-    labels = np.where(distance < 5, 4, 0).astype(np.uint8)
+    foreground, labels = said(14.0)
     grid = native("SPL")
-    away = ball(grid, center, 14.0)
+    away = ball(grid, MODEL.to_lps_mm((19, 15, 13)), 14.0)
     hu = np.where(away < -5, -100, seen(grid, 14.0))
-    hu[(away > 2.5) & (away < 4)] = VESSEL_HU
+    hu[(away > 2.5) & (away < 3.5)] = VESSEL_HU
+    hu[(away > 3.5) & (away < 5)] = METAL_HU
     edges = bone_edges(seen(MODEL, 14.0).astype(np.float32), foreground, (2.0, 2.0, 2.0))
     found = labels_onto(foreground, labels, MODEL, edges, Volume(grid, hu.astype(np.int16))) == 4
     assert found[away < -5].all()
@@ -123,9 +124,7 @@ def test_what_is_bright_far_from_bone_and_what_is_dark_inside_it_change_nothing(
 
 
 def test_where_bone_is_no_brighter_than_what_surrounds_it_the_network_decides():
-    distance = ball(MODEL, MODEL.to_lps_mm((19, 15, 13)), 14.0)
-    foreground = np.clip(0.5 - distance / 4, 0, 1).astype(np.float32)
-    labels = np.where(distance < 3, 4, 0).astype(np.uint8)
+    foreground, labels = said(14.0)
     even = bone_edges(np.full(MODEL.shape, 50, np.float32), foreground, (2.0, 2.0, 2.0))
     onto = native("SPL")
     volume = Volume(onto, np.full(onto.shape, 50, np.int16))

@@ -26,7 +26,7 @@ less than half on (`cspine.models.upsample.BONE`); of .4 to .7 it gave the best 
 phantoms."""
 CLEAR_HU: Final = 250.0
 """A step as high as this counts half: where bone is hardly brighter than what surrounds it, noise is not to
-be taken for an edge. Without it light bone swells (Dice of the lightest phantoms .03 less)."""
+be taken for an edge. Without it light bone swelled: the lightest of 20 phantoms lost .03 of Dice."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,17 +72,10 @@ def labels_onto(
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         ways = [_weights(*way) for way in zip(indices, start, stop, grid.shape, strict=True)]
         target = tuple(slice(first, first + len(weights)) for first, weights in ways)
-
-        def onto(values: NDArray[np.float32], ways: Sequence[_Way] = ways) -> torch.Tensor:
-            found = torch.from_numpy(values)
-            # Each contraction moves its axis to the end, so after three they are in order again.
-            for _, weights in ways:
-                found = torch.tensordot(found, weights, dims=([0], [1]))
-            return found
-
-        probability = onto(foreground[window] * (labels[window] == label))
+        probability = _carried(foreground[window] * (labels[window] == label), ways)
         brightness = torch.from_numpy(hu[target].astype(np.float32))
-        seen = (brightness - onto(edges.limit_hu[window])) * onto(edges.gain[window])
+        limit, gain = (_carried(field[window], ways) for field in (edges.limit_hu, edges.gain))
+        seen = (brightness - limit) * gain
         bone = probability + SEEN * seen.clamp(-MOST_SEEN, MOST_SEEN) > BONE
         bone = (bone & (probability > LEAST)) | (probability > SURE)
         ordered[target][bone.numpy()] = label
@@ -102,6 +95,15 @@ def _mapping(grid: Grid, onto: Grid) -> tuple[tuple[int, int, int], list[float],
 
 
 _Way = tuple[int, torch.Tensor]
+
+
+def _carried(values: NDArray[np.float32], ways: Sequence[_Way]) -> torch.Tensor:
+    """A window of the model's grid on the outputs that it touches, given the `_weights` of each axis."""
+    carried = torch.from_numpy(values)
+    # Each contraction moves its axis to the end, so after three they are in order again.
+    for _, weights in ways:
+        carried = torch.tensordot(carried, weights, dims=([0], [1]))
+    return carried
 
 
 def _weights(at: FloatArray, start: int, stop: int, size: int) -> _Way:

@@ -51,7 +51,7 @@ def mistakes_of(
     if not file.exists():
         log.info("looking for what the encoder takes for fractures in %d studies", len(studies))
         network = network.to(device).eval()
-        write_json(file, {study.name: hottest_places(network, study, device) for study in studies})
+        write_json(file, {study.name: _hottest_places(network, study, device) for study in studies})
     found = json.loads(file.read_text())
     return [
         Mistake(study, Vertebra[level], *place)
@@ -66,7 +66,7 @@ Place = tuple[int, int, float]
 
 
 @torch.no_grad()
-def hottest_places(
+def _hottest_places(
     network: FractureNet, study: CropStudy, device: torch.device
 ) -> Mapping[str, Sequence[Place]]:
     """The hottest places of a study's sound vertebrae by the name of the level, hottest first.
