@@ -98,6 +98,23 @@ def test_marrow_can_be_denser_under_the_cortex_and_fade_to_its_own_in_the_middle
     assert torch.equal(render(even, grid).labels, render(faded, grid).labels)
 
 
+def test_islands_of_looser_bone_lie_deep_in_pillars_and_leave_bodies_and_shapes_as_they_are(upright):
+    plain = replace(NEVER, arch_hu=(0, 0), patch_hu=(0, 0), marrow_texture_hu=(0, 0), osteopenia=0.0)
+    plain = replace(plain, cortex_hu=(1200, 1200), marrow_hu=(200, 200), cortex_mm=(2.5, 2.5), shell=(1, 1))
+    plain = replace(plain, degeneration=(0, 0), vessel_channels=(0, 0))
+    even, mottled = (sample_neck(3, replace(plain, mottle=(part, part))) for part in (0.0, 1.0))
+    grid = whole(even, upright)
+    looser = render(even, grid).hu.int() - render(mottled, grid).hu.int()
+    c4 = render(even, grid).labels == 4
+    share = float((looser[c4] > 100).float().mean())
+    assert 0.02 < share < 0.4
+    assert looser.min() >= -1
+    bone = even.bones["C4"]
+    body = upright((3, 3, 3), (0.5, 0.4, 0.6), tuple(bone.to_lps_mm(np.zeros(3))))
+    assert torch.equal(render(even, body).hu, render(mottled, body).hu)
+    assert torch.equal(render(even, grid).labels, render(mottled, grid).labels)
+
+
 def test_marrow_is_never_denser_than_its_cortex(upright):
     profile = replace(NEVER, arch_hu=(3000, 3000), osteopenia=0.0, vessel_channels=(0, 0), old_lines=0.0)
     profile = replace(profile, rim=(1.0, 1.0))

@@ -14,6 +14,7 @@ import torch
 
 from cspine.phantom.breaks import Compression, Crack, Vector, Waves
 from cspine.phantom.template import FloatArray, Landmarks, SdfVolume
+from cspine.phantom.tissue import noise
 
 CLOSED_GAP_MM: Final = 0.8
 """A narrower gap is labelled as bone, as people draw it."""
@@ -23,6 +24,10 @@ WALL_MM: Final = 0.7
 """From the lumen of a vessel's canal its dense wall falls to a third over so much."""
 WALL_REACH_MM: Final = 5 * WALL_MM
 """Beyond, nothing of it is left: a part in 10^10."""
+MOTTLED_FROM_MM: Final = 0.8
+"""Islands of looser bone lie at least so deep."""
+MOTTLED: Final = 1.5
+"""Half of the arch lies in them, an eighth where they are as loose as can be."""
 BOW_MM: Final = (0.3, 0.0, 0.6)
 """How far the middle of a canal lies from the line between its ends."""
 
@@ -103,6 +108,10 @@ class Look:
         arch_hu: by how much the marrow of pillars, arch and processes is denser than the body's.
         shell: thickness of a body's cortex as part of `cortex_mm`, which the arch has.
         patch_hu: strength of patches of denser and looser marrow, centimetres wide.
+        mottle: how loose islands in pillars, arch and processes are, from 0 (as dense as all around) to 1
+            (as the marrow of the body).
+        mottle_mm: how wide these islands are.
+        mottle_seed: of where they lie.
         rim: how far the marrow under the cortex comes up to its density, from 0 (not at all) to 1.
         rim_mm: over how much depth that fades, to a third.
     """
@@ -114,6 +123,9 @@ class Look:
     arch_hu: float = 0.0
     shell: float = 1.0
     patch_hu: float = 0.0
+    mottle: float = 0.0
+    mottle_mm: float = 3.0
+    mottle_seed: int = 0
     rim: float = 0.0
     rim_mm: float = 1.0
 
@@ -231,6 +243,7 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     for channel, near, away in canals:
         marrow[near] += channel.wall_hu * torch.exp(-((away / WALL_MM) ** 2))
     hu = (cover - core) * bone.look.cortex_hu + core * marrow
+    hu = hu + _loose(look, q, arch, _cover(d + MOTTLED_FROM_MM, voxel_mm)) * (look.marrow_hu - hu)
     for line, away in lines:
         if line.width_mm == 0:  # a sheet of dense bone has no gap
             continue
@@ -242,6 +255,14 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     if bone.compression is not None:
         broken = (bone.compression.band(q) > 0.5) & (d < 0)
     return Matter(cover, hu, d, broken)
+
+
+def _loose(look: Look, q: torch.Tensor, arch: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+    """How far bone at points is as loose as marrow: in islands of the arch, where it is `deep`, 0 to 1."""
+    if look.mottle == 0:
+        return torch.zeros_like(deep)
+    islands = (MOTTLED * noise(q, look.mottle_mm, look.mottle_seed)).clamp(0, 1)
+    return look.mottle * islands * arch * deep
 
 
 def _slab(away: torch.Tensor, width: float, voxel_mm: float) -> torch.Tensor:

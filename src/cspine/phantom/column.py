@@ -75,6 +75,9 @@ class Column:
             patch_hu=float(dense.uniform(*p.patch_hu)),
             rim=float(dense.uniform(*p.rim)),
             rim_mm=float(dense.uniform(*p.rim_mm)),
+            mottle=float(dense.uniform(*p.mottle)),
+            mottle_mm=float(dense.uniform(*p.mottle_mm)),
+            mottle_seed=int(dense.integers(2**31)),
         )
         if self.rng.random() < p.osteopenia:
             thin = self.draw((0.45, 0.8))

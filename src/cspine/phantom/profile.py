@@ -18,10 +18,10 @@ class PhantomProfile:
     """Ranges (low, high) of everything that varies; drawn uniformly unless the name says otherwise.
 
     Lengths in mm, angles in degrees, densities in HU; probabilities in [0, 1]. `body_share` stretches a
-    vertebra within its level: above 1 the disc below it is thinner. `rim` and `rim_mm`, see
-    `cspine.phantom.bone.Look`, are for trainings that want bone more varied than it is measured on;
-    `fracture_kind_factors`, how many times as often as `cspine.phantom.fractures` has it a kind is drawn, by
-    its name ("teardrop"), are for those that want more of what is hard to see.
+    vertebra within its level: above 1 the disc below it is thinner. `mottle` and `mottle_mm`, `rim` and
+    `rim_mm`, see `cspine.phantom.bone.Look`, are for trainings that want bone more varied than it is
+    measured on; `fracture_kind_factors`, how many times as often as `cspine.phantom.fractures` has it a kind
+    is drawn, by its name ("teardrop"), are for those that want more of what is hard to see.
     """
 
     # Anatomy
@@ -53,6 +53,8 @@ class PhantomProfile:
     arch_hu: Range = (0.0, 600.0)
     shell: Range = (0.4, 1.0)
     patch_hu: Range = (0.0, 150.0)
+    mottle: Range = (0.0, 0.0)
+    mottle_mm: Range = (2.0, 5.0)
     rim: Range = (0.0, 0.0)
     rim_mm: Range = (1.0, 4.0)
     # Soft tissue and surroundings
