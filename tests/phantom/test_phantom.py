@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from cspine.anatomy import CERVICAL, Vertebra
 from cspine.errors import InputError
@@ -104,15 +105,32 @@ def test_islands_of_looser_bone_lie_deep_in_pillars_and_leave_bodies_and_shapes_
     plain = replace(plain, degeneration=(0, 0), vessel_channels=(0, 0))
     even, mottled = (sample_neck(3, replace(plain, mottle=(part, part))) for part in (0.0, 1.0))
     grid = whole(even, upright)
-    looser = render(even, grid).hu.int() - render(mottled, grid).hu.int()
-    c4 = render(even, grid).labels == 4
-    share = float((looser[c4] > 100).float().mean())
+    before, after = (render(neck, grid) for neck in (even, mottled))
+    looser = before.hu.int() - after.hu.int()
+    share = float((looser[before.labels == 4] > 100).float().mean())
     assert 0.02 < share < 0.4
     assert looser.min() >= -1
-    bone = even.bones["C4"]
-    body = upright((3, 3, 3), (0.5, 0.4, 0.6), tuple(bone.to_lps_mm(np.zeros(3))))
+    assert torch.equal(before.labels, after.labels)
+    center = tuple(even.bones["C4"].to_lps_mm(np.zeros(3)))
+    body = upright((3, 3, 3), (0.5, 0.4, 0.6), center)
     assert torch.equal(render(even, body).hu, render(mottled, body).hu)
-    assert torch.equal(render(even, grid).labels, render(mottled, grid).labels)
+    fine = upright((70, 120, 140), (0.3, 0.4, 0.4), center)
+    before, after = (render(neck, fine) for neck in (even, mottled))
+    looser = (before.hu.int() - after.hu.int()).numpy()
+    depth_mm = distance_transform_edt(before.labels == 4, sampling=fine.spacing_mm)
+    assert looser[depth_mm > 2].max() > 500
+    assert np.abs(looser[(before.labels.numpy() == 4) & (depth_mm < 0.5)]).max() <= 1
+
+
+def test_an_island_that_fills_a_part_of_a_voxel_does_not_make_it_brighter(upright):
+    plain = replace(NEVER, arch_hu=(0, 0), patch_hu=(0, 0), marrow_texture_hu=(0, 0), osteopenia=0.0)
+    plain = replace(
+        plain, cortex_hu=(700, 700), marrow_hu=(500, 500), degeneration=(0, 0), vessel_channels=(0, 0)
+    )
+    even, mottled = (sample_neck(3, replace(plain, mottle=(part, part))) for part in (0.0, 1.0))
+    low, high = even.spine_box_lps_mm
+    coarse = upright(tuple(int(n / 3) + 1 for n in (high - low)[::-1]), (3.0, 3.0, 3.0), (low + high) / 2)
+    assert (render(mottled, coarse).hu.int() - render(even, coarse).hu.int()).max() <= 1
 
 
 def test_marrow_is_never_denser_than_its_cortex(upright):

@@ -27,7 +27,7 @@ WALL_REACH_MM: Final = 5 * WALL_MM
 MOTTLED_FROM_MM: Final = 0.8
 """Islands of looser bone lie at least so deep."""
 MOTTLED: Final = 1.5
-"""Half of the arch lies in them, an eighth where they are as loose as can be."""
+"""Half of the arch lies in them, a tenth where they are as loose as can be."""
 BOW_MM: Final = (0.3, 0.0, 0.6)
 """How far the middle of a canal lies from the line between its ends."""
 
@@ -243,7 +243,7 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     for channel, near, away in canals:
         marrow[near] += channel.wall_hu * torch.exp(-((away / WALL_MM) ** 2))
     hu = (cover - core) * bone.look.cortex_hu + core * marrow
-    hu = hu + _loose(look, q, arch, _cover(d + MOTTLED_FROM_MM, voxel_mm)) * (look.marrow_hu - hu)
+    hu = hu + _loose(look, q, arch, d, voxel_mm) * (cover * look.marrow_hu - hu)
     for line, away in lines:
         if line.width_mm == 0:  # a sheet of dense bone has no gap
             continue
@@ -257,12 +257,12 @@ def _whole(bone: Bone, q: torch.Tensor, voxel_mm: float, texture: torch.Tensor) 
     return Matter(cover, hu, d, broken)
 
 
-def _loose(look: Look, q: torch.Tensor, arch: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-    """How far bone at points is as loose as marrow: in islands of the arch, where it is `deep`, 0 to 1."""
+def _loose(look: Look, q: torch.Tensor, arch: torch.Tensor, d: torch.Tensor, voxel_mm: float) -> torch.Tensor:
+    """How far bone at points is as loose as marrow, 0 to 1: in islands of the arch, below its surface."""
     if look.mottle == 0:
-        return torch.zeros_like(deep)
+        return torch.zeros_like(d)
     islands = (MOTTLED * noise(q, look.mottle_mm, look.mottle_seed)).clamp(0, 1)
-    return look.mottle * islands * arch * deep
+    return look.mottle * islands * arch * _cover(d + MOTTLED_FROM_MM, voxel_mm)
 
 
 def _slab(away: torch.Tensor, width: float, voxel_mm: float) -> torch.Tensor:
